@@ -1,0 +1,8 @@
+//! Who asks, and may they.
+//!
+//! Invariant: pure over its inputs; the only maker of a [`policy::Permit`].
+
+pub mod action;
+pub mod policy;
+pub mod principal;
+pub mod token;

@@ -1,0 +1,132 @@
+//! Reading a JSON body by hand, so that every error names the field and its rule.
+//!
+//! `serde`'s derived readers take a JSON array where an object belongs; these do not.
+
+use serde_json::{Map, Value};
+
+/// A body, or a part of the URL, that breaks a rule of the dialect. Nothing of it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// No body, or one of nothing but white space.
+    #[error("The request body cannot be left blank.")]
+    EmptyBody,
+    /// Not JSON.
+    #[error("request body is illegal: it is not valid JSON: {0}.")]
+    NotJson(String),
+    /// A field that breaks its rule.
+    #[error("{field} {rule}.")]
+    Field {
+        /// Where, such as `server_group.name`.
+        field: String,
+        /// The rule, such as `must be a string, and is a number`.
+        rule: String,
+    },
+}
+
+impl Malformed {
+    /// `field` breaks `rule`.
+    pub fn field(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Field { field: field.into(), rule: rule.into() }
+    }
+}
+
+/// A JSON object of the body, and where it stands.
+#[derive(Debug)]
+pub struct Object {
+    path: String,
+    fields: Map<String, Value>,
+}
+
+impl Object {
+    /// The body itself.
+    ///
+    /// # Errors
+    /// When there is none, it is not JSON, or not an object.
+    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        if body.trim_ascii().is_empty() {
+            return Err(Malformed::EmptyBody);
+        }
+        let value = serde_json::from_slice(body).map_err(|error| Malformed::NotJson(error.to_string()))?;
+        Self::of(String::new(), value)
+    }
+
+    /// The object that is field `name`.
+    ///
+    /// # Errors
+    /// When it is missing or not an object.
+    pub fn object(&mut self, name: &str) -> Result<Self, Malformed> {
+        let value = self.take(name)?;
+        Self::of(self.path_of(name), value)
+    }
+
+    /// The text that is field `name`, read into its type.
+    ///
+    /// # Errors
+    /// When it is missing, not a string, or breaks the type's rule.
+    pub fn text<T>(&mut self, name: &str) -> Result<T, Malformed>
+    where
+        T: TryFrom<String, Error: std::fmt::Display>,
+    {
+        match self.take(name)? {
+            Value::String(text) => {
+                T::try_from(text).map_err(|error| Malformed::field(self.path_of(name), error.to_string()))
+            }
+            other => Err(self.wrong_kind(name, "a string", &other)),
+        }
+    }
+
+    /// The array of texts that is field `name`.
+    ///
+    /// # Errors
+    /// When it is missing, not an array, or holds anything but strings.
+    pub fn texts(&mut self, name: &str) -> Result<Vec<String>, Malformed> {
+        let items = match self.take(name)? {
+            Value::Array(items) => items,
+            other => return Err(self.wrong_kind(name, "an array of strings", &other)),
+        };
+        items
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| match item {
+                Value::String(text) => Ok(text),
+                other => Err(self.wrong_kind(&format!("{name}[{at}]"), "a string", &other)),
+            })
+            .collect()
+    }
+
+    /// The full name of a field of this object.
+    #[must_use]
+    pub fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn of(path: String, value: Value) -> Result<Self, Malformed> {
+        match value {
+            Value::Object(fields) => Ok(Self { path, fields }),
+            other => {
+                let field = if path.is_empty() { "request body".to_owned() } else { path };
+                Err(Malformed::field(field, format!("must be an object, and is {}", kind_of(&other))))
+            }
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Result<Value, Malformed> {
+        self.fields.remove(name).ok_or_else(|| Malformed::field(self.path_of(name), "is required"))
+    }
+
+    fn wrong_kind(&self, name: &str, kind: &str, found: &Value) -> Malformed {
+        Malformed::field(self.path_of(name), format!("must be {kind}, and is {}", kind_of(found)))
+    }
+}
+
+/// What a JSON value is, in words.
+const fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,275 @@
+//! The one table: everything that can go wrong with a request, and its status, code and message.
+//!
+//! [`Failure::answer`] is one exhaustive match; `tests/it/snapshots/` holds it as a table, so that a review sees
+//! every code in one diff. Codes and messages are the vendor's ("Error Codes", ECS; "Error Codes", API Gateway).
+
+use std::fmt;
+use std::time::Duration;
+
+use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+
+use crate::access::policy::DeniedReason;
+use crate::api::body::Malformed;
+use crate::domain::id::RequestId;
+use crate::domain::page::PageError;
+use crate::domain::refusal::Refusal;
+use crate::identities::Unauthenticated;
+use crate::store::{StoreError, Unavailable};
+
+/// How long a client should wait when the store is unavailable.
+const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Everything that can go wrong with a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No route has this path.
+    NoSuchApi,
+    /// A route has this path, but not with this method.
+    MethodNotAllowed {
+        /// The methods it has.
+        allow: Vec<Method>,
+    },
+    /// The path and query are longer than `http.uri_bytes_max`.
+    UriTooLong {
+        /// The limit.
+        uri_bytes_max: usize,
+    },
+    /// The body is larger than `http.body_bytes_max`.
+    BodyTooLarge {
+        /// The limit.
+        body_bytes_max: usize,
+    },
+    /// The body did not arrive within `http.body_deadline_ms`.
+    BodyTimeout {
+        /// The limit.
+        body_deadline: Duration,
+    },
+    /// The body broke off, or its encoding is wrong.
+    BodyBroken(String),
+    /// The body is not JSON by its content type.
+    UnsupportedContentType {
+        /// What the request said, if anything.
+        found: Option<String>,
+    },
+    /// The caller is not known.
+    Unauthenticated(Unauthenticated),
+    /// The caller has no right.
+    Denied(DeniedReason),
+    /// The body breaks a rule of the dialect.
+    Malformed(Malformed),
+    /// The query breaks a rule of the dialect.
+    Page(PageError),
+    /// The URL names a group by a text that is no group id, so there is none.
+    NoSuchGroup {
+        /// The text.
+        group: String,
+    },
+    /// The store refused, failed, or does not know.
+    Store(StoreError),
+    /// A mistake in this program.
+    Internal(String),
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl From<PageError> for Failure {
+    fn from(error: PageError) -> Self {
+        Self::Page(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a failure is on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The vendor's code. `APIGW.…` is answered in the gateway's shape, everything else in ECS's.
+    pub code: &'static str,
+    /// What is wrong, and where possible what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// The table.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        const NO_SUCH_API: &str = "The API does not exist or has not been published in the environment";
+        const NOT_AUTHENTICATED: &str = "Incorrect IAM authentication information";
+        const INTERNAL: &str = "A system exception occurred. Try again later or contact customer service.";
+        let (status, code, message) = match self {
+            Self::NoSuchApi => (404, "APIGW.0101", format!("{NO_SUCH_API}: no such path.")),
+            Self::MethodNotAllowed { allow } => {
+                (405, "APIGW.0101", format!("{NO_SUCH_API}: this path takes {}.", list(allow)))
+            }
+            Self::UriTooLong { uri_bytes_max } => {
+                (414, "APIGW.0201", format!("Request URI too large: more than {uri_bytes_max} bytes."))
+            }
+            Self::BodyTooLarge { body_bytes_max } => {
+                (413, "APIGW.0201", format!("Request entity too large: more than {body_bytes_max} bytes."))
+            }
+            Self::BodyTimeout { body_deadline } => {
+                let limit_ms = body_deadline.as_millis();
+                (408, "APIGW.0201", format!("The request body did not arrive within {limit_ms} ms."))
+            }
+            Self::BodyBroken(error) => {
+                (400, "APIGW.0201", format!("API request error: the request body cannot be read: {error}."))
+            }
+            Self::UnsupportedContentType { found: Some(found) } => {
+                (415, "APIGW.0201", format!("Content-Type must be application/json, and is {found:?}."))
+            }
+            Self::UnsupportedContentType { found: None } => {
+                (415, "APIGW.0201", "Content-Type must be application/json, and is missing.".to_owned())
+            }
+            Self::Unauthenticated(reason) => (401, "APIGW.0301", format!("{NOT_AUTHENTICATED}: {reason}")),
+            Self::Denied(DeniedReason::OtherProject) => {
+                (400, "Ecs.0023", "project_id in token mismatches with project_id in url.".to_owned())
+            }
+            Self::Malformed(malformed @ Malformed::EmptyBody) => (400, "Common.0002", malformed.to_string()),
+            Self::Malformed(malformed @ (Malformed::NotJson(_) | Malformed::Field { .. })) => {
+                (400, "Ecs.0005", malformed.to_string())
+            }
+            Self::Page(error) => (400, "Ecs.0005", format!("{} {error}.", error.field())),
+            Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(group)),
+            Self::Store(StoreError::Refused(refusal)) => match refusal {
+                Refusal::GroupNotFound { group_id } => (404, "Ecs.1000", group_not_found(group_id)),
+                Refusal::GroupQuotaReached { .. } => {
+                    let message = "Quota exceeded, too many server groups.";
+                    (403, "Ecs.1000", wrapped_fault("forbidden", message, 403))
+                }
+            },
+            Self::Store(StoreError::Unavailable(reason)) => {
+                let what_next = match reason {
+                    Unavailable::QueueFull | Unavailable::Busy | Unavailable::Stopping => {
+                        "nothing was changed; send it again"
+                    }
+                    Unavailable::DiskFull => "nothing was changed; send it again when there is space",
+                };
+                (503, "Common.1503", format!("The service cannot answer now because {reason}: {what_next}."))
+            }
+            Self::Store(StoreError::Disk(_)) => {
+                let message = "The service cannot answer now because its disk fails: nothing was changed.";
+                (503, "Common.1503", message.to_owned())
+            }
+            Self::Store(StoreError::OutcomeUnknown(_)) => {
+                let message = "The change may or may not have been kept: look before you send it again.";
+                (500, "Common.0001", format!("{INTERNAL} {message}"))
+            }
+            Self::Store(
+                StoreError::Corrupt { .. } | StoreError::WrongPermit { .. } | StoreError::Database(_),
+            )
+            | Self::Internal(_) => (500, "Common.0001", INTERNAL.to_owned()),
+        };
+        Answer {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            code,
+            message,
+        }
+    }
+}
+
+/// Nova's fault as v1 passes it on: a text inside ECS's own shape (seen in answers of "Adding an ECS to an ECS Group").
+fn wrapped_fault(fault: &str, message: &str, code: u16) -> String {
+    let message = serde_json::Value::from(message);
+    format!(r#"{{"{fault}": {{"message": {message}, "code": {code}}}}}"#)
+}
+
+fn group_not_found(group: &impl fmt::Display) -> String {
+    wrapped_fault("itemNotFound", &format!("Instance group {group} could not be found."), 404)
+}
+
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// A failure of a v1 request, or of one that reached no dialect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EcsError(pub Failure);
+
+impl<F: Into<Failure>> From<F> for EcsError {
+    fn from(failure: F) -> Self {
+        Self(failure.into())
+    }
+}
+
+impl fmt::Display for EcsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { code, message, .. } = self.0.answer();
+        write!(f, "{code} {message}")
+    }
+}
+
+impl ResponseError for EcsError {
+    fn status_code(&self) -> StatusCode {
+        self.0.answer().status
+    }
+
+    /// Only the status and headers: the body needs the request's id, and is rendered by [`EcsError::render`].
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::new(self.status_code());
+        let headers = response.headers_mut();
+        match &self.0 {
+            Failure::MethodNotAllowed { allow } => {
+                if let Ok(value) = HeaderValue::try_from(list(allow)) {
+                    headers.insert(ALLOW, value);
+                }
+            }
+            Failure::Unauthenticated(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("X-Auth-Token"));
+            }
+            Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl EcsError {
+    /// The body, in the gateway's shape or in ECS's.
+    #[must_use]
+    pub fn render(&self, request_id: RequestId) -> Vec<u8> {
+        let Answer { code, message, .. } = self.0.answer();
+        let body = if code.starts_with("APIGW.") {
+            serde_json::to_vec(&GatewayBody {
+                error_msg: &message,
+                error_code: code,
+                request_id: request_id.to_string(),
+            })
+        } else {
+            serde_json::to_vec(&EcsBody { error: EcsBodyError { message: &message, code } })
+        };
+        body.unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct EcsBody<'answer> {
+    error: EcsBodyError<'answer>,
+}
+
+#[derive(Serialize)]
+struct EcsBodyError<'answer> {
+    message: &'answer str,
+    code: &'answer str,
+}
+
+#[derive(Serialize)]
+struct GatewayBody<'answer> {
+    error_msg: &'answer str,
+    error_code: &'answer str,
+    request_id: String,
+}

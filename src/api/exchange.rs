@@ -1,0 +1,120 @@
+//! One request and its answer: the request's id, its span, its log line, and the body of every error.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _, HttpRequest};
+use tracing::Instrument as _;
+
+use crate::access::principal::Origin;
+use crate::api::HttpLimits;
+use crate::api::caller::Caller;
+use crate::api::error::{EcsError, Failure};
+use crate::clock::Ids;
+use crate::domain::id::RequestId;
+
+/// The header that the vendor's SDKs read a request's id from.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A worker's own source of request ids.
+pub(crate) struct RequestIds(RefCell<Ids>);
+
+impl RequestIds {
+    /// A new source, split off the shared one.
+    pub(crate) fn fork(ids: &Mutex<Ids>) -> Self {
+        Self(RefCell::new(ids.lock().unwrap_or_else(PoisonError::into_inner).fork()))
+    }
+}
+
+/// Wraps the whole application: gives the request its id and span; gives every answer `X-Request-Id`, every error its
+/// body, and the log its line.
+///
+/// # Errors
+/// None of its own.
+pub async fn observe(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    let request_id = match request.app_data::<RequestIds>() {
+        Some(ids) => ids.0.borrow_mut().request_id(),
+        None => RequestId::from_bytes([0; 16]),
+    };
+    request.extensions_mut().insert(request_id);
+    let span = tracing::info_span!("http.request", %request_id);
+    let mut response = match too_long(&request) {
+        Some(failure) => request.error_response(EcsError(failure)),
+        None => next.call(request).instrument(span).await?,
+    };
+    if response.response().error().is_some() {
+        response = with_error_body(response, request_id);
+    }
+    if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    log(&response, request_id, started);
+    Ok(response)
+}
+
+/// Where a request came in, and its id.
+pub(crate) fn origin(request: &HttpRequest, door: &'static str) -> Origin {
+    let request_id = request.extensions().get().copied().unwrap_or(RequestId::from_bytes([0; 16]));
+    Origin { request_id, source_ip: request.peer_addr().map(|address| address.ip()), door }
+}
+
+fn too_long(request: &ServiceRequest) -> Option<Failure> {
+    let HttpLimits { uri_bytes_max, .. } = ***request.app_data::<Data<HttpLimits>>()?;
+    let uri = request.uri();
+    let uri_bytes = uri.path_and_query().map_or(0, |text| text.as_str().len());
+    (uri_bytes > uri_bytes_max).then_some(Failure::UriTooLong { uri_bytes_max })
+}
+
+/// Puts the vendor's body on an error. What is not ours, such as an error of the framework, becomes ours by its
+/// status.
+fn with_error_body(response: ServiceResponse<BoxBody>, request_id: RequestId) -> ServiceResponse<BoxBody> {
+    let error = match response.response().error().and_then(Error::as_error::<EcsError>) {
+        Some(error) => error.clone(),
+        None => EcsError(foreign(&response)),
+    };
+    if let Failure::Internal(reason) | Failure::Store(crate::store::StoreError::Database(reason)) = &error.0 {
+        tracing::error!(%request_id, reason, "a request failed");
+    }
+    let mut response = response.map_body(|_, _| BoxBody::new(error.render(request_id)));
+    let json = HeaderValue::from_static("application/json;charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn foreign(response: &ServiceResponse<BoxBody>) -> Failure {
+    let text = response.response().error().map(ToString::to_string).unwrap_or_default();
+    match response.status() {
+        StatusCode::NOT_FOUND => Failure::NoSuchApi,
+        status if status.is_client_error() => Failure::BodyBroken(text),
+        _ => Failure::Internal(text),
+    }
+}
+
+/// One line for each response. The path, not the query: nobody's secret belongs in either, but a query is where one
+/// would be.
+fn log(response: &ServiceResponse<BoxBody>, request_id: RequestId, started: Instant) {
+    let request = response.request();
+    let extensions = request.extensions();
+    let user = extensions.get::<Caller>().map(|caller| caller.principal.user.name.as_str());
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    tracing::info!(
+        method = request.method().as_str(),
+        path = request.path(),
+        status = response.status().as_u16(),
+        micros,
+        %request_id,
+        user,
+        "answered"
+    );
+}

@@ -1,0 +1,140 @@
+//! The dialects: what goes over the wire, and nothing else.
+//!
+//! The order of the checks is fixed: route (404, 405), size (413, 408), caller (401), content type (415), project of
+//! the URL, permit, body, decision. A handler's parameters stand in that order, since they are extracted from left
+//! to right.
+
+pub mod body;
+pub mod caller;
+pub mod ecs;
+pub mod error;
+pub mod exchange;
+pub mod health;
+pub mod target;
+
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{Handler, HttpResponse, Responder};
+
+use crate::access::action::Action;
+use crate::api::error::{EcsError, Failure};
+use crate::clock::Ids;
+use crate::identities::Identities;
+use crate::store::Store;
+
+/// One row of the URL surface.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, in actix's patterns.
+    pub path: &'static str,
+    /// What the caller must be permitted to do; `None` for what everybody may, without credentials.
+    pub action: Option<Action>,
+    handler: actix_web::Route,
+}
+
+impl Route {
+    /// A row for a caller who may do `action`.
+    pub fn new<F, Args>(method: Method, path: &'static str, action: Action, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let handler = web::method(method.clone()).to(handler).wrap(from_fn(caller::authenticate));
+        Self { method, path, action: Some(action), handler }
+    }
+
+    /// A row for everybody.
+    pub fn open<F, Args>(method: Method, path: &'static str, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: actix_web::FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        Self { handler: web::method(method.clone()).to(handler), method, path, action: None }
+    }
+}
+
+/// The whole URL surface. Rows of one path stand together.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    const GROUPS: &str = "/v1/{project_id}/cloudservers/os-server-groups";
+    const GROUP: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}";
+    vec![
+        Route::new(Method::GET, GROUPS, Action::ListServerGroups, ecs::list),
+        Route::new(Method::POST, GROUPS, Action::CreateServerGroup, ecs::create),
+        Route::new(Method::GET, GROUP, Action::ShowServerGroup, ecs::show),
+        Route::new(Method::DELETE, GROUP, Action::DeleteServerGroup, ecs::delete),
+        Route::open(Method::GET, "/livez", health::live),
+        Route::open(Method::GET, "/readyz", health::ready),
+    ]
+}
+
+/// What every handler can reach.
+#[derive(Clone)]
+pub struct Shared {
+    /// The database.
+    pub store: Arc<Store>,
+    /// Who there is.
+    pub identities: Arc<Identities>,
+    /// Where request ids come from; each worker forks its own.
+    pub ids: Arc<Mutex<Ids>>,
+    /// How large and how slow a request may be.
+    pub limits: HttpLimits,
+}
+
+/// How large and how slow a request may be. Settings `http.*`.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_deadline: Duration,
+    /// The longest path and query, in bytes.
+    pub uri_bytes_max: usize,
+}
+
+/// Serves `routes` with what `shared` holds. A known path with another method is 405 with `Allow`; the caller of this
+/// adds [`not_found`] as the default.
+pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.app_data(web::Data::from(shared.store)).app_data(web::Data::from(shared.identities));
+        config.app_data(web::Data::new(shared.limits)).app_data(exchange::RequestIds::fork(&shared.ids));
+        let mut routes = routes.into_iter().peekable();
+        while let Some(first) = routes.next() {
+            let path = first.path;
+            let mut allow = vec![first.method];
+            let mut resource = web::resource([path.to_owned(), format!("{path}/")]).route(first.handler);
+            while let Some(next) = routes.next_if(|next| next.path == path) {
+                allow.push(next.method);
+                resource = resource.route(next.handler);
+            }
+            config.service(resource.default_service(web::to(move || {
+                let failure = Failure::MethodNotAllowed { allow: allow.clone() };
+                ready(Err::<HttpResponse, _>(EcsError(failure)))
+            })));
+        }
+    }
+}
+
+/// The answer for a path that is not served.
+///
+/// # Errors
+/// Always.
+pub async fn not_found() -> Result<HttpResponse, EcsError> {
+    Err(EcsError(Failure::NoSuchApi))
+}
+
+/// An answer with a JSON body, in the content type that the vendor's clients are told to expect.
+pub(crate) fn json(status: actix_web::http::StatusCode, body: &impl serde::Serialize) -> HttpResponse {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => HttpResponse::build(status).content_type("application/json;charset=utf-8").body(bytes),
+        Err(error) => HttpResponse::from_error(EcsError(Failure::Internal(error.to_string()))),
+    }
+}

@@ -1,0 +1,271 @@
+//! The canonical bytes of a record: one JSON object, its keys in the order below, no white space.
+//!
+//! They begin with the format version, are written once, and are never re-serialised: what is hashed, stored, shown
+//! and verified are these very bytes. The golden test at the end freezes the format. A change needs a new version
+//! beside the old one, never an edit.
+
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+
+use crate::access::principal::{Actor, Principal};
+use crate::audit::record::{Attempt, Record};
+use crate::domain::command::Command;
+
+/// The version that [`encode`] writes.
+const FORMAT_VERSION: u8 = 1;
+
+/// A generous first guess of a record's size in bytes, so that encoding allocates once.
+const CAPACITY: usize = 1024;
+
+/// The canonical bytes of `record`.
+///
+/// # Errors
+/// None that can happen: the types below have no map with keys that are not text, and writing to memory does not
+/// fail. It is passed on rather than hidden.
+pub fn encode(record: &Record<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = Vec::with_capacity(CAPACITY);
+    serde_json::to_writer(&mut bytes, &Version1::of(record))?;
+    Ok(bytes)
+}
+
+/// Format version 1. The order of the fields is the order of the bytes.
+#[derive(Serialize)]
+struct Version1<'record> {
+    v: u8,
+    seq: u64,
+    trace_id: Text<&'record dyn Display>,
+    time: u64,
+    record_time: u64,
+    request_id: Text<&'record dyn Display>,
+    source_ip: Option<Text<&'record dyn Display>>,
+    door: &'static str,
+    actor: ActorV1<'record>,
+    action: &'static str,
+    project_id: Option<Text<&'record dyn Display>>,
+    resource: ResourceV1<'record>,
+    asked: AskedV1<'record>,
+    outcome: &'static str,
+    reason: Option<ReasonV1<'record>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum ActorV1<'record> {
+    User {
+        user_id: Text<&'record dyn Display>,
+        user_name: &'record str,
+        domain_id: Text<&'record dyn Display>,
+        domain_name: &'record str,
+        is_root: bool,
+        credential: &'static str,
+    },
+    Operator,
+}
+
+#[derive(Serialize)]
+struct ResourceV1<'record> {
+    r#type: &'static str,
+    id: Option<Text<crate::domain::id::GroupId>>,
+    name: Option<&'record str>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum AskedV1<'record> {
+    CreateGroup { name: &'record str, placement_rule: &'static str },
+    DeleteGroup { group_id: Text<&'record dyn Display> },
+    ResetDatabase { scope: &'static str },
+    Denied { project_id: Option<Text<&'record dyn Display>> },
+}
+
+#[derive(Serialize)]
+struct ReasonV1<'record> {
+    name: &'static str,
+    message: Option<Text<&'record dyn Display>>,
+}
+
+impl<'record> Version1<'record> {
+    fn of(record: &'record Record<'_>) -> Self {
+        Self {
+            v: FORMAT_VERSION,
+            seq: record.place.seq,
+            trace_id: Text(&record.place.trace_id),
+            time: record.place.time.as_millis(),
+            record_time: record.place.record_time.as_millis(),
+            request_id: Text(&record.origin.request_id),
+            source_ip: record.origin.source_ip.as_ref().map(|ip| Text(ip as &dyn Display)),
+            door: record.origin.door,
+            actor: ActorV1::of(&record.actor),
+            action: record.action.name(),
+            project_id: record.project_id.as_ref().map(|id| Text(id as &dyn Display)),
+            resource: ResourceV1 {
+                r#type: if record.project_id.is_some() { "server_group" } else { "database" },
+                id: record.group_id().map(Text),
+                name: record.group_name(),
+            },
+            asked: AskedV1::of(record),
+            outcome: match record.attempt {
+                Attempt::Command(_, Ok(_)) => "done",
+                Attempt::Command(_, Err(_)) => "refused",
+                Attempt::Denied(_) => "denied",
+            },
+            reason: match &record.attempt {
+                Attempt::Command(_, Ok(_)) => None,
+                Attempt::Command(_, Err(refusal)) => {
+                    Some(ReasonV1 { name: refusal.name(), message: Some(Text(refusal as &dyn Display)) })
+                }
+                Attempt::Denied(denied) => Some(ReasonV1 { name: denied.reason.name(), message: None }),
+            },
+        }
+    }
+}
+
+impl<'record> ActorV1<'record> {
+    fn of(actor: &'record Actor) -> Self {
+        match actor {
+            Actor::User(Principal { user, credential, .. }) => Self::User {
+                user_id: Text(&user.user_id),
+                user_name: &user.name,
+                domain_id: Text(&user.domain.domain_id),
+                domain_name: &user.domain.name,
+                is_root: user.is_root,
+                credential: credential.name(),
+            },
+            Actor::Operator => Self::Operator,
+        }
+    }
+}
+
+impl<'record> AskedV1<'record> {
+    fn of(record: &'record Record<'_>) -> Self {
+        match &record.attempt {
+            Attempt::Command(command, _) => match command {
+                Command::CreateGroup { name, placement_rule, .. } => {
+                    Self::CreateGroup { name: name.as_str(), placement_rule: placement_rule.as_str() }
+                }
+                Command::DeleteGroup { group_id, .. } => Self::DeleteGroup { group_id: Text(group_id) },
+                Command::ResetDatabase => Self::ResetDatabase { scope: "database" },
+            },
+            Attempt::Denied(denied) => {
+                Self::Denied { project_id: denied.on.as_ref().map(|id| Text(id as &dyn Display)) }
+            }
+        }
+    }
+}
+
+/// A value written as the JSON string that it displays as.
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::access::action::Action;
+    use crate::access::policy::{self, Denied};
+    use crate::access::principal::{Credential, Domain, Origin, User};
+    use crate::audit::record::{Place, TraceId};
+    use crate::domain::command::Change;
+    use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
+    use crate::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
+    use crate::domain::refusal::Refusal;
+    use crate::domain::time::Timestamp;
+
+    const PROJECT: ProjectId = ProjectId::from_bytes([0x11; 16]);
+    const GROUP: GroupId = GroupId::from_bytes([0x22; 16]);
+    const USER: UserId = UserId::from_bytes([0x33; 16]);
+
+    fn place(seq: u64) -> Place {
+        Place {
+            seq,
+            trace_id: TraceId::new(seq, 0),
+            time: Timestamp::from_millis(1_767_323_045_000),
+            record_time: Timestamp::from_millis(1_767_323_045_123),
+        }
+    }
+
+    fn origin() -> Origin {
+        let source_ip = Some(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)));
+        Origin { request_id: RequestId::from_bytes([0x44; 16]), source_ip, door: "v1" }
+    }
+
+    fn alice() -> Principal {
+        let domain = Domain { domain_id: DomainId::from_bytes([0x55; 16]), name: "acct1".to_owned() };
+        let user = User { user_id: USER, name: "alice".to_owned(), domain, is_root: true };
+        Principal { user: Arc::new(user), project_id: PROJECT, credential: Credential::Token }
+    }
+
+    fn name() -> GroupName {
+        GroupName::try_from("web \"tier\" é".to_owned()).unwrap()
+    }
+
+    fn create() -> Command {
+        let placement_rule = PlacementRule::AntiAffinity;
+        Command::CreateGroup { project_id: PROJECT, name: name(), placement_rule, created_by: USER }
+    }
+
+    fn delete() -> Command {
+        Command::DeleteGroup { project_id: PROJECT, group_id: GROUP }
+    }
+
+    fn decided(seq: u64, action: Action, command: &Command, decision: &Result<Change, Refusal>) -> String {
+        let permit = match action {
+            Action::ResetDatabase => {
+                policy::permit_reset(Origin { source_ip: None, door: "cli", ..origin() })
+            }
+            _ => policy::permit(&alice(), origin(), action, Some(PROJECT)).unwrap(),
+        };
+        String::from_utf8(encode(&Record::decided(place(seq), &permit, command, decision)).unwrap()).unwrap()
+    }
+
+    /// One line for every command and outcome there is. Never edit the expected file; add a format version instead.
+    #[test]
+    fn the_canonical_bytes_are_frozen() {
+        let group = ServerGroup {
+            group_id: GROUP,
+            name: name(),
+            placement_rule: PlacementRule::AntiAffinity,
+            members: Vec::new(),
+            created_by: USER,
+        };
+        let created = Ok(Change::GroupCreated { project_id: PROJECT, group });
+        let deleted = Ok(Change::GroupDeleted { project_id: PROJECT, group_id: GROUP, name: name() });
+        let denied: Denied = policy::permit(&alice(), origin(), Action::DeleteServerGroup, None).unwrap_err();
+        let denied = encode(&Record::denied(place(6), &denied)).unwrap();
+
+        let lines = [
+            decided(1, Action::CreateServerGroup, &create(), &created),
+            decided(
+                2,
+                Action::CreateServerGroup,
+                &create(),
+                &Err(Refusal::GroupQuotaReached { groups_max: 10 }),
+            ),
+            decided(3, Action::DeleteServerGroup, &delete(), &deleted),
+            decided(
+                4,
+                Action::DeleteServerGroup,
+                &delete(),
+                &Err(Refusal::GroupNotFound { group_id: GROUP }),
+            ),
+            decided(5, Action::ResetDatabase, &Command::ResetDatabase, &Ok(Change::DatabaseReset)),
+            String::from_utf8(denied).unwrap(),
+        ];
+        let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");
+        assert_eq!(lines.join("\n"), golden.trim_end(), "the record's bytes changed");
+    }
+
+    #[test]
+    fn the_bytes_begin_with_the_format_version() {
+        let line = decided(1, Action::ResetDatabase, &Command::ResetDatabase, &Ok(Change::DatabaseReset));
+        assert!(line.starts_with(r#"{"v":1,"#), "{line}");
+    }
+}

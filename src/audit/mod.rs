@@ -1,0 +1,7 @@
+//! What happened, so that it cannot be changed unseen: records, their canonical bytes, and the tree over them.
+//!
+//! Invariant: pure; a record is encoded once, by the writer, and never re-serialised after that.
+
+pub mod encode;
+pub mod record;
+pub mod tree;

@@ -1,0 +1,11 @@
+//! What is true about ECS groups: ids, groups, commands, and the rules that decide them.
+//!
+//! Invariant: nothing here is async, knows SQL or HTTP, or reads a clock.
+
+pub mod command;
+pub mod group;
+pub mod id;
+pub mod page;
+pub mod refusal;
+pub mod rules;
+pub mod time;

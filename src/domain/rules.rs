@@ -1,0 +1,234 @@
+//! All business rules: [`decide`] says what a command does, given the facts.
+//!
+//! Invariant: the same facts, stamp and command give the same answer, always.
+
+use std::collections::HashMap;
+
+use crate::domain::command::{Change, Command};
+use crate::domain::group::{GroupName, ServerGroup};
+use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::refusal::Refusal;
+
+/// How much a project may hold. Settings `quota.*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Groups in one project.
+    pub groups_per_project: u32,
+    /// Members in one group.
+    pub members_per_group: u32,
+}
+
+/// What must be known of the projects and groups that a batch of commands names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The limits in force.
+    pub limits: Limits,
+    /// The projects that the batch names. A project that never had a group is [`ProjectFacts::default`].
+    pub projects: HashMap<ProjectId, ProjectFacts>,
+}
+
+/// What must be known of one project.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProjectFacts {
+    /// How many groups it has.
+    pub group_count: u32,
+    /// The newest group it ever had, deleted or not; the next id goes above it.
+    pub newest_group_id: Option<GroupId>,
+    /// The names of those groups that the batch names or makes, and that exist.
+    pub groups: HashMap<GroupId, GroupName>,
+}
+
+/// What the writer adds to a command when it decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The id that a new group gets.
+    pub group_id: GroupId,
+}
+
+/// Says what `command` changes, or why it is turned down.
+///
+/// # Errors
+/// The first rule that the command breaks.
+pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, Refusal> {
+    match command {
+        Command::CreateGroup { project_id, name, placement_rule, created_by } => {
+            let groups_max = facts.limits.groups_per_project;
+            if facts.group_count(*project_id) >= groups_max {
+                return Err(Refusal::GroupQuotaReached { groups_max });
+            }
+            let group = ServerGroup {
+                group_id: stamp.group_id,
+                name: name.clone(),
+                placement_rule: *placement_rule,
+                members: Vec::new(),
+                created_by: *created_by,
+            };
+            Ok(Change::GroupCreated { project_id: *project_id, group })
+        }
+        Command::DeleteGroup { project_id, group_id } => match facts.group_name(*project_id, *group_id) {
+            Some(name) => {
+                Ok(Change::GroupDeleted { project_id: *project_id, group_id: *group_id, name: name.clone() })
+            }
+            None => Err(Refusal::GroupNotFound { group_id: *group_id }),
+        },
+        Command::ResetDatabase => Ok(Change::DatabaseReset),
+    }
+}
+
+impl Facts {
+    /// Carries the facts over a change, so that the next command of the batch sees it.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::GroupCreated { project_id, group } => {
+                let project = self.projects.entry(*project_id).or_default();
+                project.group_count += 1;
+                project.newest_group_id = project.newest_group_id.max(Some(group.group_id));
+                project.groups.insert(group.group_id, group.name.clone());
+            }
+            Change::GroupDeleted { project_id, group_id, .. } => {
+                let project = self.projects.entry(*project_id).or_default();
+                project.group_count = project.group_count.saturating_sub(1);
+                project.groups.remove(group_id);
+            }
+            Change::DatabaseReset => {
+                for project in self.projects.values_mut() {
+                    project.group_count = 0;
+                    project.groups.clear();
+                }
+            }
+        }
+    }
+
+    /// The newest group that the project ever had.
+    #[must_use]
+    pub fn newest_group_id(&self, project_id: ProjectId) -> Option<GroupId> {
+        self.projects.get(&project_id)?.newest_group_id
+    }
+
+    fn group_count(&self, project_id: ProjectId) -> u32 {
+        self.projects.get(&project_id).map_or(0, |project| project.group_count)
+    }
+
+    fn group_name(&self, project_id: ProjectId, group_id: GroupId) -> Option<&GroupName> {
+        self.projects.get(&project_id)?.groups.get(&group_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::group::PlacementRule;
+    use crate::domain::id::UserId;
+    use crate::domain::time::Timestamp;
+
+    const PROJECTS: [ProjectId; 2] = [ProjectId::from_bytes([1; 16]), ProjectId::from_bytes([2; 16])];
+
+    fn facts(groups_per_project: u32) -> Facts {
+        Facts { limits: Limits { groups_per_project, members_per_group: 16 }, projects: HashMap::new() }
+    }
+
+    fn create(project_id: ProjectId) -> Command {
+        let name = GroupName::try_from("web".to_owned()).unwrap();
+        let created_by = UserId::from_bytes([9; 16]);
+        Command::CreateGroup { project_id, name, placement_rule: PlacementRule::AntiAffinity, created_by }
+    }
+
+    /// Decides and carries on, as the writer does.
+    fn run(facts: &mut Facts, command: &Command) -> Result<Change, Refusal> {
+        let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
+        let stamp = Stamp { group_id: GroupId::next(newest, Timestamp::from_millis(1), 0) };
+        let decision = decide(facts, stamp, command);
+        if let Ok(change) = &decision {
+            facts.apply(change);
+        }
+        decision
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Create(usize),
+        DeleteNth(usize, usize),
+        DeleteUnknown(usize),
+        Reset,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => (0..2_usize).prop_map(Step::Create),
+            3 => (0..2_usize, 0..8_usize).prop_map(|(project, nth)| Step::DeleteNth(project, nth)),
+            1 => (0..2_usize).prop_map(Step::DeleteUnknown),
+            1 => Just(Step::Reset),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        /// `decide` against the plainest model there is: a list of ids for each project.
+        #[test]
+        fn decisions_match_a_list_of_groups(quota in 0..6_u32, steps in steps()) {
+            let mut facts = facts(quota);
+            let mut model: [Vec<GroupId>; 2] = [Vec::new(), Vec::new()];
+            for step in steps {
+                match step {
+                    Step::Create(at) => match run(&mut facts, &create(PROJECTS[at])) {
+                        Ok(Change::GroupCreated { project_id, group }) => {
+                            prop_assert_eq!(project_id, PROJECTS[at]);
+                            prop_assert!(group.members.is_empty());
+                            prop_assert!((model[at].len() as u32) < quota);
+                            prop_assert!(model[at].last() < Some(&group.group_id));
+                            model[at].push(group.group_id);
+                        }
+                        other => {
+                            prop_assert_eq!(other, Err(Refusal::GroupQuotaReached { groups_max: quota }));
+                            prop_assert_eq!(model[at].len() as u32, quota);
+                        }
+                    },
+                    Step::DeleteNth(at, nth) => {
+                        let Some(group_id) = model[at].get(nth).copied() else { continue };
+                        let command = Command::DeleteGroup { project_id: PROJECTS[at], group_id };
+                        prop_assert!(run(&mut facts, &command).is_ok());
+                        prop_assert_eq!(run(&mut facts, &command), Err(Refusal::GroupNotFound { group_id }));
+                        model[at].remove(nth);
+                    }
+                    Step::DeleteUnknown(at) => {
+                        // A group of the other project is as unknown as one that never was.
+                        let group_id = model[1 - at].first().copied().unwrap_or(GroupId::from_bytes([3; 16]));
+                        let command = Command::DeleteGroup { project_id: PROJECTS[at], group_id };
+                        if !model[at].contains(&group_id) {
+                            prop_assert_eq!(run(&mut facts, &command), Err(Refusal::GroupNotFound { group_id }));
+                        }
+                    }
+                    Step::Reset => {
+                        prop_assert_eq!(run(&mut facts, &Command::ResetDatabase), Ok(Change::DatabaseReset));
+                        model = [Vec::new(), Vec::new()];
+                    }
+                }
+                for at in 0..2 {
+                    prop_assert_eq!(facts.group_count(PROJECTS[at]) as usize, model[at].len());
+                }
+            }
+        }
+
+        #[test]
+        fn a_refused_command_changes_no_fact(quota in 0..3_u32, count in 0..6_u32) {
+            let mut facts = facts(quota);
+            for _ in 0..count {
+                let before = facts.clone();
+                if run(&mut facts, &create(PROJECTS[0])).is_err() {
+                    prop_assert_eq!(&facts, &before);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_quota_is_met_exactly() {
+        let mut facts = facts(2);
+        assert!(run(&mut facts, &create(PROJECTS[0])).is_ok());
+        assert!(run(&mut facts, &create(PROJECTS[0])).is_ok());
+        assert_eq!(run(&mut facts, &create(PROJECTS[0])), Err(Refusal::GroupQuotaReached { groups_max: 2 }));
+        assert!(run(&mut facts, &create(PROJECTS[1])).is_ok(), "another project has its own");
+    }
+}

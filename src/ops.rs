@@ -1,0 +1,64 @@
+//! The offline verbs: what is done to a database that no service holds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::access::policy;
+use crate::access::principal::Origin;
+use crate::clock::{Clock, Ids, NoEntropy};
+use crate::domain::command::Command;
+use crate::meter::Meter;
+use crate::store::{self, OpenError, Options, StoreError, WriterFailed};
+
+/// Why a verb did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// There is nothing to work on.
+    #[error("there is no database at {}: name it with --database", database.display())]
+    NoDatabase {
+        /// Where it was looked for.
+        database: PathBuf,
+    },
+    /// The database cannot be opened to write.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It was not written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The disk fails.
+    #[error(transparent)]
+    Writer(#[from] WriterFailed),
+    /// The system has no random bytes.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// The runtime did not start.
+    #[error("cannot start: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Deletes every group of every project. The audit log stays, and records it.
+///
+/// # Errors
+/// [`OpsError`]; when a service holds the database, nothing is done.
+pub fn reset(options: Options) -> Result<(), OpsError> {
+    if !options.database.exists() {
+        return Err(OpsError::NoDatabase { database: options.database });
+    }
+    tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+        let mut ids = Ids::random()?;
+        let origin = Origin { request_id: ids.request_id(), source_ip: None, door: "cli" };
+        let (store, writer) = store::open(options, Clock::System, ids, Arc::new(Meter::default())).await?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let work = async {
+            let done = store.apply(policy::permit_reset(origin), Command::ResetDatabase).await;
+            drop(stop);
+            done
+        };
+        let (ended, done) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
+        ended?;
+        done?;
+        Ok(())
+    })
+}

@@ -1,0 +1,300 @@
+//! The only wiring: settings → store → routes → listeners. [`build`] makes everything ready, [`Server::run`] serves.
+
+pub mod ready;
+pub mod stop;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use actix_web::dev::Server as HttpListener;
+use actix_web::middleware::from_fn;
+use actix_web::{App, HttpServer, web};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::access::token::TokenDigest;
+use crate::api::{self, exchange};
+use crate::clock::{Clock, Ids, NoEntropy};
+use crate::control;
+use crate::identities::{Identities, dev};
+use crate::meter::Meter;
+use crate::settings::{ControlListen, Http, Settings};
+use crate::store::{self, OpenError, Store, Writer, WriterFailed};
+
+/// Where `control.listen = "auto"` is, when the API's port is not 0.
+const CONTROL_PORT: u16 = 8775;
+
+/// Why the service did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// There is nobody who could log in.
+    #[error("no identities: run with --dev, which has one well-known account, on loopback only")]
+    NoIdentities,
+    /// `--dev` would be open to other machines.
+    #[error("--dev listens on loopback only, and {listener} is set to {address}: use 127.0.0.1 or [::1]")]
+    DevOffLoopback {
+        /// Which listener.
+        listener: &'static str,
+        /// Where it was to be.
+        address: SocketAddr,
+    },
+    /// The address is taken, or may not be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database cannot be opened to write.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The writer stopped.
+    #[error(transparent)]
+    Writer(#[from] WriterFailed),
+    /// The writer panicked: a mistake in this program.
+    #[error("the writer panicked; what it said stands above")]
+    WriterPanicked,
+    /// The system has no random bytes.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+    /// Something of the operating system failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Where a service listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API's address.
+    pub api: SocketAddr,
+    /// The control listener's, if there is one.
+    pub control: Option<ControlAddress>,
+}
+
+/// Where the control listener is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ControlAddress {
+    /// On a TCP port.
+    Tcp(SocketAddr),
+    /// On a Unix socket.
+    Unix(PathBuf),
+}
+
+/// A service that listens, and does not answer yet.
+pub struct Server {
+    addresses: Addresses,
+    api: HttpListener,
+    control: Option<HttpListener>,
+    store: Arc<Store>,
+    writer: Writer,
+    meter: Arc<Meter>,
+}
+
+/// Opens the database and binds the listeners. Must be called inside [`block_on`].
+///
+/// # Errors
+/// [`ServeError`], with what to do about it.
+pub async fn build(
+    settings: &Settings,
+    is_dev: bool,
+    clock: Clock,
+    mut ids: Ids,
+) -> Result<Server, ServeError> {
+    if !is_dev {
+        return Err(ServeError::NoIdentities);
+    }
+    let control = control_listen(settings);
+    check_loopback("api.listen", settings.api.listen)?;
+    if let ControlListen::Tcp(address) = control {
+        check_loopback("control.listen", address)?;
+    }
+
+    let meter = Arc::new(Meter::default());
+    let (store, writer) =
+        store::open(settings.store_options(), clock, ids.fork(), Arc::clone(&meter)).await?;
+    let store = Arc::new(store);
+    let ids = Arc::new(Mutex::new(ids));
+
+    let shared = api::Shared {
+        store: Arc::clone(&store),
+        identities: Arc::new(Identities::dev(settings.dev.anonymous)),
+        ids: Arc::clone(&ids),
+        limits: settings.http_limits(),
+    };
+    let (api, api_address) = api_listener(settings, shared)?;
+    let shared =
+        control::Shared { store: Arc::clone(&store), token: TokenDigest::of(dev::CONTROL_TOKEN), ids };
+    let (control, control_address) = control_listener(control, &settings.http, shared)?.unzip();
+    let addresses = Addresses { api: api_address, control: control_address };
+    Ok(Server { addresses, api, control, store, writer, meter })
+}
+
+/// What `control.listen` means.
+fn control_listen(settings: &Settings) -> ControlListen {
+    match (&settings.control.listen, settings.api.listen) {
+        (ControlListen::Auto, api) if api.port() == 0 => ControlListen::Tcp(SocketAddr::new(api.ip(), 0)),
+        (ControlListen::Auto, api) => ControlListen::Tcp(SocketAddr::new(api.ip(), CONTROL_PORT)),
+        (configured, _) => configured.clone(),
+    }
+}
+
+const fn check_loopback(listener: &'static str, address: SocketAddr) -> Result<(), ServeError> {
+    if address.ip().is_loopback() { Ok(()) } else { Err(ServeError::DevOffLoopback { listener, address }) }
+}
+
+fn api_listener(settings: &Settings, shared: api::Shared) -> Result<(HttpListener, SocketAddr), ServeError> {
+    let address = settings.api.listen;
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(exchange::observe))
+            .configure(api::mount(shared.clone(), api::routes()))
+            .default_service(web::to(api::not_found))
+    });
+    let workers = match settings.http.workers {
+        0 => thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    };
+    let server = server
+        .workers(workers)
+        .max_connections(settings.http.connections_per_worker_max)
+        .client_request_timeout(Duration::from_millis(settings.http.head_deadline_ms))
+        .keep_alive(Duration::from_secs(settings.http.keep_alive_s))
+        .shutdown_timeout(settings.http.stop_deadline_s)
+        .disable_signals()
+        .bind(address)
+        .map_err(|source| ServeError::Listen { address: address.to_string(), source })?;
+    let bound = server.addrs().first().copied().unwrap_or(address);
+    Ok((server.run(), bound))
+}
+
+fn control_listener(
+    listen: ControlListen,
+    http: &Http,
+    shared: control::Shared,
+) -> Result<Option<(HttpListener, ControlAddress)>, ServeError> {
+    let server = HttpServer::new(move || {
+        App::new()
+            .wrap(from_fn(exchange::observe))
+            .configure(control::mount(shared.clone()))
+            .default_service(web::to(control::not_found))
+    });
+    let server = server.workers(1).shutdown_timeout(http.stop_deadline_s).disable_signals();
+    let failed = |address: String| move |source| ServeError::Listen { address, source };
+    match listen {
+        ControlListen::Auto | ControlListen::Off => Ok(None),
+        ControlListen::Tcp(address) => {
+            let server = server.bind(address).map_err(failed(address.to_string()))?;
+            let bound = server.addrs().first().copied().unwrap_or(address);
+            Ok(Some((server.run(), ControlAddress::Tcp(bound))))
+        }
+        ControlListen::Unix(path) => {
+            let server = server.bind_uds(&path).map_err(failed(path.display().to_string()))?;
+            Ok(Some((server.run(), ControlAddress::Unix(path))))
+        }
+    }
+}
+
+impl Server {
+    /// Where it listens; ports that were 0 are the ones that were free.
+    #[must_use]
+    pub const fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Answers requests until `stop`; then finishes those in flight, empties the WAL and closes the database.
+    ///
+    /// `on_ready` is called once requests are answered.
+    ///
+    /// # Errors
+    /// When the writer stops by itself, or `on_ready` fails.
+    pub async fn run(
+        self,
+        on_ready: impl FnOnce(&Addresses) -> io::Result<()>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let Self { addresses, api, control, store, writer, meter } = self;
+        let (stop_writer, mut writer) = start_writer(writer)?;
+        let listeners: Vec<_> = std::iter::once(api).chain(control).collect();
+        let handles: Vec<_> = listeners.iter().map(HttpListener::handle).collect();
+        let listeners: Vec<_> = listeners.into_iter().map(actix_web::rt::spawn).collect();
+
+        let work = async {
+            first_answer(addresses.api).await?;
+            on_ready(&addresses)?;
+            stop.await;
+            Ok(())
+        };
+        let (worked, writer_ended) = tokio::select! {
+            worked = work => (worked, None),
+            ended = &mut writer => (Ok(()), Some(ended)),
+        };
+
+        for handle in handles {
+            handle.stop(true).await;
+        }
+        for listener in listeners {
+            // A listener that was told to stop has nothing to tell.
+            let _ = listener.await;
+        }
+        store.close().await;
+        let writer_ended = if let Some(ended) = writer_ended {
+            ended
+        } else {
+            let _ = stop_writer.send(());
+            writer.await
+        };
+        tracing::info!(commits = meter.commits.get(), records = meter.records.get(), "stopped");
+        worked.map_err(|source| ServeError::Io { what: "cannot say that it is ready", source })?;
+        writer_ended.map_err(|_panicked| ServeError::WriterPanicked)??;
+        Ok(())
+    }
+}
+
+/// How the writer ended.
+type WriterEnd = oneshot::Receiver<Result<(), WriterFailed>>;
+
+/// Runs the writer on a thread of its own: no request can hold it up, and waking a parked thread is cheaper than
+/// waking an event loop.
+fn start_writer(writer: Writer) -> Result<(oneshot::Sender<()>, WriterEnd), ServeError> {
+    let failed = |source| ServeError::Io { what: "cannot start the writer", source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(failed)?;
+    let (stop, stopped) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let run = move || {
+        let result = runtime.block_on(writer.run(async { drop(stopped.await) }));
+        // Nobody waits for it any more when the service was given up.
+        let _ = end.send(result);
+    };
+    thread::Builder::new().name("writer".to_owned()).spawn(run).map_err(failed)?;
+    Ok((stop, ended))
+}
+
+/// Comes back once the API answers.
+async fn first_answer(address: SocketAddr) -> io::Result<()> {
+    let mut connection = TcpStream::connect(address).await?;
+    connection.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).await?;
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        Ok(())
+    } else {
+        Err(io::Error::other("the API does not answer"))
+    }
+}
+
+/// Runs `service` to its end, on the runtime that the listeners need.
+pub fn block_on<T>(service: impl Future<Output = T>) -> T {
+    actix_web::rt::System::new().block_on(service)
+}

@@ -1,0 +1,376 @@
+//! Typed settings: compiled-in defaults, then a file, then the environment, then flags.
+//!
+//! `config/default.toml` holds every key there is; a key that is not in it is refused, wherever it was set.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use serde::{Deserialize, Serialize};
+
+use crate::api::HttpLimits;
+use crate::domain::rules::Limits;
+use crate::store;
+
+/// `config/default.toml`, as `ecs-groupd config default` prints it.
+pub const DEFAULT: &str = include_str!("../config/default.toml");
+
+/// Before the first `__` of an environment variable that is a setting.
+const ENVIRONMENT_PREFIX: &str = "ECS_GROUPD";
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A key that there is not.
+    #[error("unknown setting `{key}` in {place}{}: `ecs-groupd config default` lists them all", did_you_mean(nearest.as_deref()))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The file, or the environment.
+        place: String,
+        /// The key that was probably meant.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong kind, or a file that cannot be read or parsed.
+    #[error("{0}")]
+    Source(#[from] config::ConfigError),
+    /// A value out of its range.
+    #[error("setting `{key}` {rule}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// The rule.
+        rule: String,
+    },
+}
+
+fn did_you_mean(nearest: Option<&str>) -> String {
+    nearest.map_or(String::new(), |key| format!(", did you mean `{key}`?"))
+}
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The API's listener.
+    pub api: Api,
+    /// The control listener.
+    pub control: Control,
+    /// How large, slow and many requests may be.
+    pub http: Http,
+    /// The SQLite file and its writer.
+    pub database: Database,
+    /// How much a project may hold.
+    pub quota: Quota,
+    /// What `--dev` does.
+    pub dev: Dev,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Control {
+    /// Where the control listener is.
+    pub listen: ControlListen,
+}
+
+/// Where the control listener is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum ControlListen {
+    /// Beside the API with `--dev`, else nowhere.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// On a TCP port.
+    Tcp(SocketAddr),
+    /// On a Unix socket.
+    Unix(PathBuf),
+}
+
+impl TryFrom<String> for ControlListen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "auto" => return Ok(Self::Auto),
+            "off" => return Ok(Self::Off),
+            _ => {}
+        }
+        match text.strip_prefix("unix:") {
+            Some("") => Err("\"unix:\" needs a path".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_not_an_address| {
+                format!("must be ADDRESS:PORT, unix:PATH, off or auto, and is {text:?}")
+            }),
+        }
+    }
+}
+
+impl From<ControlListen> for String {
+    fn from(listen: ControlListen) -> Self {
+        match listen {
+            ControlListen::Auto => "auto".to_owned(),
+            ControlListen::Off => "off".to_owned(),
+            ControlListen::Tcp(address) => address.to_string(),
+            ControlListen::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Threads that answer requests; 0 for one for each core.
+    pub workers: usize,
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_deadline_ms: u64,
+    /// How long a request's head may take to arrive.
+    pub head_deadline_ms: u64,
+    /// The longest path and query, in bytes.
+    pub uri_bytes_max: usize,
+    /// How long an idle connection is kept.
+    pub keep_alive_s: u64,
+    /// How many connections each worker holds at the most.
+    pub connections_per_worker_max: usize,
+    /// How long requests in flight may take when the service is told to stop.
+    pub stop_deadline_s: u64,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// The SQLite file.
+    pub path: PathBuf,
+    /// How large the file may grow, in bytes; 0 for no limit.
+    pub size_bytes_max: u64,
+    /// Connections for reads.
+    pub read_connections: u32,
+    /// How long a read may take.
+    pub read_deadline_ms: u64,
+    /// How many changes may wait to be written.
+    pub queue_max: usize,
+    /// How many changes share a transaction at the most.
+    pub batch_max: usize,
+    /// How often the WAL is emptied.
+    pub checkpoint_every_s: u64,
+}
+
+/// `[quota]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Groups in one project.
+    pub groups_per_project: u32,
+    /// Members in one group.
+    pub members_per_group: u32,
+}
+
+/// `[dev]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dev {
+    /// Whether a caller without credentials is the dev account.
+    pub anonymous: bool,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// What is logged.
+    pub level: LogLevel,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What needs somebody now.
+    Error,
+    /// And what will.
+    Warn,
+    /// And one line for each response.
+    Info,
+    /// And more.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// For machines.
+    Json,
+}
+
+/// What the flags override.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub api_listen: Option<String>,
+    /// `--control`
+    pub control_listen: Option<String>,
+    /// `--database`
+    pub database: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads the settings in their layers, and checks them.
+    ///
+    /// # Errors
+    /// The first key that is unknown, or value that is wrong, named with the place it was set in.
+    pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, SettingsError> {
+        Self::load_with(file, environment(), overrides)
+    }
+
+    /// [`Settings::load`] with an environment of its own, for tests.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_with(
+        file: Option<&Path>,
+        environment: Environment,
+        overrides: &Overrides,
+    ) -> Result<Self, SettingsError> {
+        let defaults = File::from_str(DEFAULT, FileFormat::Toml);
+        let known = keys(&defaults.collect()?);
+        let mut builder = Config::builder().add_source(defaults);
+        if let Some(path) = file {
+            let source = File::from(path).format(FileFormat::Toml);
+            check_keys(&known, &source.collect()?, &path.display().to_string())?;
+            builder = builder.add_source(source);
+        }
+        check_keys(&known, &environment.collect()?, "the environment")?;
+        let settings: Self = builder
+            .add_source(environment)
+            .set_override_option("api.listen", overrides.api_listen.clone())?
+            .set_override_option("control.listen", overrides.control_listen.clone())?
+            .set_override_option(
+                "database.path",
+                overrides.database.as_ref().map(|path| path.display().to_string()),
+            )?
+            .build()?
+            .try_deserialize()?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Each range, in one place.
+    fn validate(&self) -> Result<(), SettingsError> {
+        at_least("http.body_bytes_max", self.http.body_bytes_max as u64, 1_024)?;
+        at_least("http.body_deadline_ms", self.http.body_deadline_ms, 10)?;
+        at_least("http.head_deadline_ms", self.http.head_deadline_ms, 10)?;
+        at_least("http.uri_bytes_max", self.http.uri_bytes_max as u64, 256)?;
+        at_least("http.keep_alive_s", self.http.keep_alive_s, 1)?;
+        at_least("http.connections_per_worker_max", self.http.connections_per_worker_max as u64, 1)?;
+        at_least("database.read_connections", self.database.read_connections.into(), 1)?;
+        at_least("database.read_deadline_ms", self.database.read_deadline_ms, 10)?;
+        at_least("database.queue_max", self.database.queue_max as u64, 1)?;
+        at_least("database.batch_max", self.database.batch_max as u64, 1)?;
+        at_least("database.checkpoint_every_s", self.database.checkpoint_every_s, 1)
+    }
+
+    /// How the store is opened.
+    #[must_use]
+    pub fn store_options(&self) -> store::Options {
+        store::Options {
+            database: self.database.path.clone(),
+            size_bytes_max: self.database.size_bytes_max,
+            read_connections: self.database.read_connections,
+            read_deadline: Duration::from_millis(self.database.read_deadline_ms),
+            queue_max: self.database.queue_max,
+            batch_max: self.database.batch_max,
+            checkpoint_every: Duration::from_secs(self.database.checkpoint_every_s),
+            limits: Limits {
+                groups_per_project: self.quota.groups_per_project,
+                members_per_group: self.quota.members_per_group,
+            },
+        }
+    }
+
+    /// How large and slow a request may be.
+    #[must_use]
+    pub const fn http_limits(&self) -> HttpLimits {
+        HttpLimits {
+            body_bytes_max: self.http.body_bytes_max,
+            body_deadline: Duration::from_millis(self.http.body_deadline_ms),
+            uri_bytes_max: self.http.uri_bytes_max,
+        }
+    }
+}
+
+fn environment() -> Environment {
+    Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true)
+}
+
+fn at_least(key: &'static str, value: u64, least: u64) -> Result<(), SettingsError> {
+    if value >= least {
+        return Ok(());
+    }
+    Err(SettingsError::Value { key, rule: format!("must be at least {least}, and is {value}") })
+}
+
+/// The full names of all values in a source.
+fn keys(source: &Map<String, Value>) -> BTreeSet<String> {
+    fn walk(path: &str, value: &Value, keys: &mut BTreeSet<String>) {
+        match &value.kind {
+            ValueKind::Table(table) => {
+                for (name, value) in table {
+                    walk(&format!("{path}.{name}"), value, keys);
+                }
+            }
+            _ => drop(keys.insert(path.to_owned())),
+        }
+    }
+    let mut keys = BTreeSet::new();
+    for (name, value) in source {
+        walk(name, value, &mut keys);
+    }
+    keys
+}
+
+fn check_keys(
+    known: &BTreeSet<String>,
+    source: &Map<String, Value>,
+    place: &str,
+) -> Result<(), SettingsError> {
+    match keys(source).into_iter().find(|key| !known.contains(key)) {
+        None => Ok(()),
+        Some(key) => {
+            let nearest = known
+                .iter()
+                .map(|candidate| (strsim::normalized_damerau_levenshtein(candidate, &key), candidate))
+                .max_by(|(one, _), (other, _)| one.total_cmp(other))
+                .filter(|(similarity, _)| *similarity > 0.7)
+                .map(|(_, candidate)| candidate.clone());
+            Err(SettingsError::UnknownKey { key, place: place.to_owned(), nearest })
+        }
+    }
+}

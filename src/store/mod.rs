@@ -1,0 +1,312 @@
+//! What is remembered: reads, and the one way to change anything.
+//!
+//! Invariant: nothing is answered from a transaction that did not commit.
+
+mod sqlite;
+mod writer;
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use tokio::sync::{mpsc, oneshot};
+
+use self::writer::Job;
+pub use self::writer::{Writer, WriterFailed};
+use crate::access::action::Action;
+use crate::access::policy::{Denied, Permit};
+use crate::clock::{Clock, Ids};
+use crate::domain::command::{Change, Command};
+use crate::domain::group::ServerGroup;
+use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::page::Page;
+use crate::domain::refusal::Refusal;
+use crate::domain::rules::Limits;
+use crate::meter::Meter;
+
+/// How the database is opened and used. Each has its setting, by the same name.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The SQLite file; beside it stand `-wal`, `-shm` and `.lock`.
+    pub database: PathBuf,
+    /// How large the database file may grow, in bytes; 0 for as large as the disk allows.
+    pub size_bytes_max: u64,
+    /// Connections for reads.
+    pub read_connections: u32,
+    /// How long a read may take, waiting for a connection included.
+    pub read_deadline: Duration,
+    /// How many attempts may wait for the writer; one more is turned away at once.
+    pub queue_max: usize,
+    /// How many attempts share a transaction at the most.
+    pub batch_max: usize,
+    /// How often the WAL is emptied.
+    pub checkpoint_every: Duration,
+    /// The quotas.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// `size_bytes_max` in pages of SQLite's default size.
+    fn size_pages_max(&self) -> Option<u64> {
+        const PAGE_BYTES: u64 = 4096;
+        (self.size_bytes_max > 0).then(|| (self.size_bytes_max / PAGE_BYTES).max(1))
+    }
+}
+
+/// Why the database could not be opened to write.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "another ecs-groupd (process {holder}) holds {}: stop that one first, or use another --database",
+        database.display()
+    )]
+    Locked {
+        /// The database.
+        database: PathBuf,
+        /// The other process's id, as it wrote it down.
+        holder: String,
+    },
+    /// It is a database, or some other file, of somebody else.
+    #[error("{} is not a database of ecs-groupd: it was left as it was; use another --database", database.display())]
+    Foreign {
+        /// The file.
+        database: PathBuf,
+    },
+    /// A newer ecs-groupd wrote it.
+    #[error(
+        "{} has schema version {found}, and this ecs-groupd knows versions up to {known}: install a newer ecs-groupd",
+        database.display()
+    )]
+    Newer {
+        /// The database.
+        database: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// Something else reads the database and does not let go, so that its WAL cannot be emptied.
+    #[error(
+        "the WAL cannot be emptied: another process, perhaps a sqlite3 shell, reads the database; close it"
+    )]
+    WalHeld,
+    /// No room.
+    #[error("the disk is full: free some space")]
+    DiskFull,
+    /// The file or its lock could not be opened.
+    #[error("cannot open {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What stands in the database does not fit together.
+    #[error("the database is damaged: {0}")]
+    Damaged(StoreError),
+    /// SQLite refused.
+    #[error("cannot open the database: {0}")]
+    Database(String),
+}
+
+/// Why a read or a change did not happen, or may have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A rule was broken. Nothing changed; the attempt is recorded.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It cannot be done now. Certainly nothing changed; the same request may be sent again.
+    #[error("unavailable: {0}")]
+    Unavailable(Unavailable),
+    /// The commit failed in a way that may have kept the change.
+    #[error("the commit failed and may or may not have happened: {0}")]
+    OutcomeUnknown(String),
+    /// The operating system failed to read or write. Certainly nothing changed.
+    #[error("the disk fails: {0}")]
+    Disk(String),
+    /// A row that does not parse, or does not fit the others.
+    #[error("corrupt row in {table}: {key}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The row, or what is wrong with it.
+        key: String,
+    },
+    /// The permit is for something else: a mistake in this program.
+    #[error("a permit for {permitted:?} was used for {attempted:?}, or in another project")]
+    WrongPermit {
+        /// What the permit allows.
+        permitted: Action,
+        /// What was tried.
+        attempted: Action,
+    },
+    /// SQLite refused. Certainly nothing changed.
+    #[error("database error: {0}")]
+    Database(String),
+}
+
+impl StoreError {
+    fn corrupt(table: &'static str, key: impl fmt::Display) -> Self {
+        Self::Corrupt { table, key: key.to_string() }
+    }
+}
+
+/// Why something cannot be done now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// As many attempts wait as may wait.
+    #[error("too many requests wait to be written")]
+    QueueFull,
+    /// The disk, or `database.size_bytes_max`, is used up.
+    #[error("the disk is full")]
+    DiskFull,
+    /// Something else holds the database, or a read took too long.
+    #[error("the database is busy")]
+    Busy,
+    /// The service is stopping, or its writer has stopped.
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+/// The database: any number of readers, and the queue to the one writer.
+#[derive(Debug)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    readers: SqlitePool,
+    read_deadline: Duration,
+    writer_failure: Arc<OnceLock<String>>,
+}
+
+/// Opens the database, takes its lock, brings its schema up to date and empties its WAL.
+///
+/// The [`Writer`] does nothing until it is run; until then attempts wait in the queue.
+///
+/// # Errors
+/// [`OpenError`], with what to do about it.
+pub async fn open(
+    options: Options,
+    clock: Clock,
+    ids: Ids,
+    meter: Arc<Meter>,
+) -> Result<(Store, Writer), OpenError> {
+    let (sender, jobs) = mpsc::channel(options.queue_max);
+    let writer_failure = Arc::new(OnceLock::new());
+    let store = Store {
+        jobs: sender,
+        readers: sqlite::open::read_pool(&options),
+        read_deadline: options.read_deadline,
+        writer_failure: Arc::clone(&writer_failure),
+    };
+    let writer = Writer::open(options, jobs, clock, ids, meter, writer_failure).await?;
+    Ok((store, writer))
+}
+
+impl Store {
+    /// Does what `command` asks, and records it, in one transaction. Comes back after the commit.
+    ///
+    /// Dropping the future does not take back what is already queued.
+    ///
+    /// # Errors
+    /// [`StoreError`]; only `OutcomeUnknown` may have changed something.
+    pub async fn apply(&self, permit: Permit, command: Command) -> Result<Change, StoreError> {
+        check_permit(&permit, Action::of(&command), command.project_id())?;
+        self.submit(|answer| Job::Apply { permit, command, answer }).await
+    }
+
+    /// Records an attempt without rights. Comes back after the commit.
+    ///
+    /// # Errors
+    /// [`StoreError`], when it could not be recorded.
+    pub async fn record(&self, denied: Denied) -> Result<(), StoreError> {
+        self.submit(|answer| Job::Record { denied, answer }).await
+    }
+
+    async fn submit<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(job(answer)).map_err(|error| {
+            StoreError::Unavailable(match error {
+                mpsc::error::TrySendError::Full(_) => Unavailable::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => Unavailable::Stopping,
+            })
+        })?;
+        // The writer answers every job it takes; one that it never took is dropped with the queue.
+        answered.await.unwrap_or(Err(StoreError::Unavailable(Unavailable::Stopping)))
+    }
+
+    /// One group of the permit's project, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn group(&self, permit: &Permit, group_id: GroupId) -> Result<Option<ServerGroup>, StoreError> {
+        let project_id = read_permit(permit, Action::ShowServerGroup)?;
+        self.read(async |conn| sqlite::group::group(conn, project_id, group_id).await).await
+    }
+
+    /// The groups of the permit's project in creation order: a page of them, and one more when there are more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn groups(&self, permit: &Permit, page: &Page) -> Result<Vec<ServerGroup>, StoreError> {
+        let project_id = read_permit(permit, Action::ListServerGroups)?;
+        self.read(async |conn| sqlite::group::groups_of_project(conn, project_id, page).await).await
+    }
+
+    /// Whether attempts can be answered: the writer lives, and the schema is the one that is known.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub async fn readiness(&self) -> Result<(), String> {
+        if let Some(failure) = self.writer_failure.get() {
+            return Err(failure.clone());
+        }
+        if self.jobs.is_closed() {
+            return Err("the writer has stopped".to_owned());
+        }
+        self.read(async |conn| sqlite::open::check_schema(conn).await)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Closes the read connections; the writer closes its own when it stops.
+    pub async fn close(&self) {
+        self.readers.close().await;
+    }
+
+    async fn read<T>(
+        &self,
+        query: impl AsyncFnOnce(&mut sqlx::SqliteConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        within(self.read_deadline, async {
+            let mut conn = self.readers.acquire().await?;
+            query(&mut conn).await
+        })
+        .await
+    }
+}
+
+async fn within<T>(
+    deadline: Duration,
+    read: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(deadline, read).await.unwrap_or(Err(StoreError::Unavailable(Unavailable::Busy)))
+}
+
+fn check_permit(permit: &Permit, action: Action, project_id: Option<ProjectId>) -> Result<(), StoreError> {
+    if permit.action() == action && permit.project_id() == project_id {
+        return Ok(());
+    }
+    Err(StoreError::WrongPermit { permitted: permit.action(), attempted: action })
+}
+
+/// The project that may be read.
+fn read_permit(permit: &Permit, action: Action) -> Result<ProjectId, StoreError> {
+    check_permit(permit, action, permit.project_id())?;
+    permit.project_id().ok_or(StoreError::WrongPermit { permitted: permit.action(), attempted: action })
+}

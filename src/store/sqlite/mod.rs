@@ -1,0 +1,6 @@
+//! The SQL, all of it: one statement a function, named for what it answers.
+
+pub(super) mod audit;
+pub(super) mod fault;
+pub(super) mod group;
+pub(super) mod open;

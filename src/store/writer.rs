@@ -1,0 +1,432 @@
+//! The one writer: take what waits, decide each, write it all, commit, answer.
+//!
+//! Invariant: what is held in memory moves only after the commit, and nobody is answered before it.
+//!
+//! At three in the morning, these are all the ways a batch can end:
+//!
+//! | what failed | what is on disk | what is answered | what the writer does next |
+//! |---|---|---|---|
+//! | nothing | the batch | each its own decision | the next batch |
+//! | before COMMIT, disk full or busy | nothing | 503 to all | a new connection, the next batch |
+//! | before COMMIT, anything else | nothing | each is run again alone, so that only the culprit gets the error | a new connection |
+//! | COMMIT, disk full | nothing: SQLite rolled back by itself | 503 to all | a new connection, the next batch |
+//! | COMMIT, otherwise | not known | "outcome unknown" to all, nothing is run again | a new connection |
+//! | an I/O error, wherever | not known, if at COMMIT | 503 before COMMIT, "outcome unknown" at it | stops; the process exits and starts anew |
+//!
+//! A new connection after every failure, since `sqlx` 0.9 goes on counting a transaction that SQLite has already
+//! rolled back, and then refuses every later BEGIN on that connection.
+
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::access::policy::{Denied, Permit};
+use crate::audit::encode;
+use crate::audit::record::{Place, Record, TraceId};
+use crate::audit::tree;
+use crate::clock::{Clock, Ids};
+use crate::domain::command::{Change, Command};
+use crate::domain::group::ServerGroup;
+use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::refusal::Refusal;
+use crate::domain::rules::{self, Facts, Limits, Stamp};
+use crate::domain::time::Timestamp;
+use crate::meter::Meter;
+use crate::store::sqlite::audit::{Head, StoredRecord};
+use crate::store::sqlite::fault::Fault;
+use crate::store::sqlite::{audit, group, open};
+use crate::store::{OpenError, Options, StoreError, Unavailable};
+
+/// One attempt that waits to be written, and whom to answer.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// A permitted command: decide, change, record.
+    Apply { permit: Permit, command: Command, answer: oneshot::Sender<Result<Change, StoreError>> },
+    /// An attempt without rights: record.
+    Record { denied: Denied, answer: oneshot::Sender<Result<(), StoreError>> },
+}
+
+/// The task that changes the database. There is one in a process, and one process with a database.
+#[derive(Debug)]
+pub struct Writer {
+    options: Options,
+    jobs: mpsc::Receiver<Job>,
+    /// `None` after a failure, until a new one is open.
+    conn: Option<SqliteConnection>,
+    head: Head,
+    clock: Clock,
+    ids: Ids,
+    meter: Arc<Meter>,
+    failure: Arc<OnceLock<String>>,
+    _lock: open::Lock,
+}
+
+/// The writer has stopped, because the disk fails. The process should exit non-zero and be started anew.
+#[derive(Debug, thiserror::Error)]
+#[error("the writer stopped: {0}")]
+pub struct WriterFailed(String);
+
+/// A batch that did not commit, or may not have.
+#[derive(Debug)]
+enum Failed {
+    /// Certainly nothing happened.
+    BeforeCommit(StoreError),
+    /// COMMIT failed.
+    AtCommit(Fault, String),
+}
+
+impl Writer {
+    pub(super) async fn open(
+        options: Options,
+        jobs: mpsc::Receiver<Job>,
+        clock: Clock,
+        ids: Ids,
+        meter: Arc<Meter>,
+        failure: Arc<OnceLock<String>>,
+    ) -> Result<Self, OpenError> {
+        let lock = open::Lock::take(&options.database)?;
+        let mut conn = open::writer_connection(&options).await?;
+        let head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        Ok(Self { options, jobs, conn: Some(conn), head, clock, ids, meter, failure, _lock: lock })
+    }
+
+    /// Applies what comes, until `stop`; then what is still queued, and empties the WAL.
+    ///
+    /// There is no timer: an idle writer commits an attempt at once, and what comes while it commits is the next
+    /// batch.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), WriterFailed> {
+        let mut stop = pin!(stop);
+        let mut batch = Vec::with_capacity(self.options.batch_max);
+        let mut checkpoint = tokio::time::interval(self.options.checkpoint_every);
+        checkpoint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        checkpoint.reset();
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop, if !self.jobs.is_closed() => self.jobs.close(),
+                _ = checkpoint.tick() => self.empty_wal().await,
+                count = self.jobs.recv_many(&mut batch, self.options.batch_max) => {
+                    if count == 0 { break }
+                    self.batch(std::mem::take(&mut batch)).await?;
+                }
+            }
+        }
+        self.empty_wal().await;
+        if let Some(conn) = self.conn.take() {
+            open::close(conn).await;
+        }
+        Ok(())
+    }
+
+    /// Carries a batch to one of the ends in the table above.
+    async fn batch(&mut self, jobs: Vec<Job>) -> Result<(), WriterFailed> {
+        match self.attempt(&jobs).await {
+            Ok(decisions) => {
+                answer_each(jobs, decisions);
+                Ok(())
+            }
+            Err(failed) => {
+                self.drop_connection().await;
+                match failed {
+                    Failed::BeforeCommit(StoreError::Unavailable(reason)) => {
+                        tracing::warn!(%reason, jobs = jobs.len(), "a batch was not written");
+                        answer_all(jobs, &StoreError::Unavailable(reason));
+                        Ok(())
+                    }
+                    Failed::BeforeCommit(StoreError::Disk(error)) => {
+                        answer_all(jobs, &StoreError::Disk(error.clone()));
+                        Err(self.fail(error))
+                    }
+                    Failed::BeforeCommit(error) if jobs.len() == 1 => {
+                        tracing::error!(%error, "an attempt was not written");
+                        answer_all(jobs, &error);
+                        Ok(())
+                    }
+                    Failed::BeforeCommit(error) => {
+                        tracing::warn!(%error, jobs = jobs.len(), "a batch failed; each attempt is run alone");
+                        for job in jobs {
+                            Box::pin(self.batch(vec![job])).await?;
+                        }
+                        Ok(())
+                    }
+                    Failed::AtCommit(Fault::Full, _) => {
+                        let full = Unavailable::DiskFull;
+                        tracing::warn!(reason = %full, jobs = jobs.len(), "a batch was not written");
+                        answer_all(jobs, &StoreError::Unavailable(full));
+                        Ok(())
+                    }
+                    Failed::AtCommit(fault, error) => {
+                        tracing::error!(
+                            error,
+                            jobs = jobs.len(),
+                            "a commit failed: its outcome is not known"
+                        );
+                        answer_all(jobs, &StoreError::OutcomeUnknown(error.clone()));
+                        if fault == Fault::Io { Err(self.fail(error)) } else { Ok(()) }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One transaction: facts, decisions, changes, records, the tree's edge, COMMIT.
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Change, Refusal>>, Failed> {
+        if self.conn.is_none() {
+            self.reopen().await?;
+        }
+        let Some(conn) = &mut self.conn else {
+            return Err(Failed::BeforeCommit(StoreError::Unavailable(Unavailable::Busy)));
+        };
+        let mut tx = conn.begin_with("begin immediate").await.map_err(StoreError::from)?;
+        let facts = read_facts(&mut tx, jobs, self.options.limits).await?;
+        let decided = decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids)?;
+        write_changes(&mut tx, &decided).await?;
+        let Decided { decisions, facts, tail: Tail { head, records } } = decided;
+        let record_count = records.len() as u64;
+        audit::insert_records(&mut tx, records).await?;
+        audit::put_edge(&mut tx, &head.edge).await?;
+        #[cfg(debug_assertions)]
+        check_carried_facts(&mut tx, jobs, &facts).await?;
+        tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of(&error), error.to_string()))?;
+
+        self.head = head;
+        self.meter.commits.add(1);
+        self.meter.records.add(record_count);
+        Ok(decisions)
+    }
+
+    /// Opens a new connection, and reads the head from it: the last commit may or may not have happened.
+    async fn reopen(&mut self) -> Result<(), Failed> {
+        let mut conn = open::writer_connection(&self.options).await.map_err(|error| match error {
+            OpenError::DiskFull => StoreError::Unavailable(Unavailable::DiskFull),
+            OpenError::WalHeld => StoreError::Unavailable(Unavailable::Busy),
+            other => StoreError::Database(other.to_string()),
+        })?;
+        self.head = audit::head(&mut conn).await?;
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    async fn drop_connection(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            open::close(conn).await;
+        }
+    }
+
+    async fn empty_wal(&mut self) {
+        if let Some(conn) = &mut self.conn
+            && let Err(error) = open::truncate_wal(conn).await
+        {
+            tracing::warn!(%error, "the WAL was not emptied");
+        }
+    }
+
+    fn fail(&self, error: String) -> WriterFailed {
+        tracing::error!(error, "the disk fails: the writer stops");
+        let failure = WriterFailed(error);
+        self.failure.get_or_init(|| failure.to_string());
+        failure
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::BeforeCommit(error)
+    }
+}
+
+/// A batch, decided and not yet written.
+struct Decided {
+    /// One for each [`Job::Apply`], in the order of the jobs.
+    decisions: Vec<Result<Change, Refusal>>,
+    /// The facts after the last decision.
+    facts: Facts,
+    /// The end of the log after the last record, and the records up to there.
+    tail: Tail,
+}
+
+/// The end of the log, growing.
+struct Tail {
+    head: Head,
+    records: Vec<StoredRecord>,
+}
+
+impl Tail {
+    /// Where the next record will stand.
+    fn next_place(&self, now: Timestamp, ids: &mut Ids) -> Place {
+        let seq = self.head.edge.size() + 1;
+        let trace_id = TraceId::new(seq, ids.bits());
+        Place { seq, trace_id, time: now, record_time: now.max(self.head.record_time) }
+    }
+
+    /// Puts a record behind the last one.
+    fn push(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        let bytes = encode::encode(record).map_err(|error| StoreError::Database(error.to_string()))?;
+        let leaf = tree::leaf(&bytes);
+        let Place { seq, record_time, .. } = record.place;
+        let (project_id, group_id) = (record.project_id, record.group_id());
+        self.records.push(StoredRecord { seq, project_id, group_id, record_time, bytes, leaf });
+        self.head.edge.push(leaf);
+        self.head.record_time = record_time;
+        Ok(())
+    }
+}
+
+/// Decides each job on what the ones before it left, and makes its record.
+fn decide_each(
+    jobs: &[Job],
+    mut facts: Facts,
+    head: &Head,
+    clock: &Clock,
+    ids: &mut Ids,
+) -> Result<Decided, StoreError> {
+    let mut decisions = Vec::with_capacity(jobs.len());
+    let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
+    for job in jobs {
+        let now = clock.now();
+        let place = tail.next_place(now, ids);
+        match job {
+            Job::Apply { permit, command, .. } => {
+                let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
+                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()) };
+                let decision = rules::decide(&facts, stamp, command);
+                tail.push(&Record::decided(place, permit, command, &decision))?;
+                if let Ok(change) = &decision {
+                    facts.apply(change);
+                }
+                decisions.push(decision);
+            }
+            Job::Record { denied, .. } => tail.push(&Record::denied(place, denied))?,
+        }
+    }
+    Ok(Decided { decisions, facts, tail })
+}
+
+/// Reads what the batch's commands are decided on.
+async fn read_facts(conn: &mut SqliteConnection, jobs: &[Job], limits: Limits) -> Result<Facts, StoreError> {
+    let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
+    for job in jobs {
+        if let Job::Apply { command, .. } = job
+            && let Some(project_id) = command.project_id()
+        {
+            group_ids.entry(project_id).or_default().extend(command.group_id());
+        }
+    }
+    let mut projects = HashMap::with_capacity(group_ids.len());
+    for (project_id, group_ids) in group_ids {
+        let group_ids: Vec<GroupId> = group_ids.into_iter().collect();
+        projects.insert(project_id, group::project_facts(conn, project_id, &group_ids).await?);
+    }
+    Ok(Facts { limits, projects })
+}
+
+/// Writes what the decisions changed, and the counters of the projects that they changed it in.
+async fn write_changes(conn: &mut SqliteConnection, decided: &Decided) -> Result<(), StoreError> {
+    let changes: Vec<&Change> =
+        decided.decisions.iter().filter_map(|decision| decision.as_ref().ok()).collect();
+    // A reset wipes what came before it in the batch and not what comes after.
+    for run in changes.split_inclusive(|change| matches!(change, Change::DatabaseReset)) {
+        write_run(conn, run).await?;
+    }
+    let touched: HashSet<ProjectId> = changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::GroupCreated { project_id, .. } | Change::GroupDeleted { project_id, .. } => {
+                Some(*project_id)
+            }
+            Change::DatabaseReset => None,
+        })
+        .collect();
+    for project_id in touched {
+        let project = decided.facts.projects.get(&project_id);
+        if let Some((count, newest)) =
+            project.and_then(|facts| Some((facts.group_count, facts.newest_group_id?)))
+        {
+            group::put_project(conn, project_id, count, newest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes changes of which only the last may be a reset. All that is made is written before anything is deleted:
+/// ids are made here, so nothing in the batch can have named one before.
+async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), StoreError> {
+    let mut created: Vec<(ProjectId, &ServerGroup)> = Vec::new();
+    let mut deleted: HashMap<ProjectId, Vec<GroupId>> = HashMap::new();
+    let mut is_reset = false;
+    for change in run {
+        match change {
+            Change::GroupCreated { project_id, group } => created.push((*project_id, group)),
+            Change::GroupDeleted { project_id, group_id, .. } => {
+                deleted.entry(*project_id).or_default().push(*group_id);
+            }
+            Change::DatabaseReset => is_reset = true,
+        }
+    }
+    group::insert_groups(conn, &created).await?;
+    for (project_id, group_ids) in deleted {
+        group::delete_groups(conn, project_id, &group_ids).await?;
+    }
+    if is_reset {
+        group::delete_all_groups(conn).await?;
+    }
+    Ok(())
+}
+
+/// In debug builds, every batch of every test checks that the facts it carried are the facts it wrote.
+#[cfg(debug_assertions)]
+async fn check_carried_facts(
+    conn: &mut SqliteConnection,
+    jobs: &[Job],
+    carried: &Facts,
+) -> Result<(), StoreError> {
+    let mut read = read_facts(conn, jobs, carried.limits).await?;
+    for (project_id, facts) in &mut read.projects {
+        let made: Vec<GroupId> = carried
+            .projects
+            .get(project_id)
+            .into_iter()
+            .flat_map(|facts| facts.groups.keys().copied())
+            .collect();
+        facts.groups.extend(group::project_facts(conn, *project_id, &made).await?.groups);
+    }
+    assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");
+    Ok(())
+}
+
+/// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
+fn answer_each(jobs: Vec<Job>, decisions: Vec<Result<Change, Refusal>>) {
+    let mut decisions = decisions.into_iter();
+    for job in jobs {
+        match job {
+            Job::Apply { answer, .. } => {
+                if let Some(decision) = decisions.next() {
+                    let _ = answer.send(decision.map_err(StoreError::from));
+                }
+            }
+            Job::Record { answer, .. } => {
+                let _ = answer.send(Ok(()));
+            }
+        }
+    }
+}
+
+/// Answers every job with the same error.
+fn answer_all(jobs: Vec<Job>, error: &StoreError) {
+    for job in jobs {
+        match job {
+            Job::Apply { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+            Job::Record { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
+}

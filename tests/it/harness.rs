@@ -1,0 +1,303 @@
+//! What every test stands on: a service of its own on a free port, with a database of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::domain::time::Timestamp;
+use ecs_groupd::identities::dev;
+use ecs_groupd::server::{self, ControlAddress};
+use ecs_groupd::settings::{Overrides, Settings};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use ureq::http::{HeaderMap, Method, Request};
+
+/// Where a [`TestApp`]'s clock stands: 2026-01-02T03:04:05Z.
+pub const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
+
+/// A service inside the test's process, with a fixed clock. It stops when it is dropped; a failing test keeps its
+/// database and says where.
+pub struct TestApp {
+    pub api: SocketAddr,
+    pub control: Option<ControlAddress>,
+    pub clock: Clock,
+    pub client: Client,
+    folder: Option<TempDir>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestApp {
+    /// With the default settings.
+    pub fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    /// With settings changed by `change`.
+    pub fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), change)
+    }
+
+    /// On the database in `folder`, such as one from [`TestApp::stop`].
+    pub fn start_in(folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::load_with(
+            None,
+            config::Environment::default().source(Some(config::Map::default())),
+            &Overrides::default(),
+        )
+        .unwrap();
+        settings.api.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        settings.database.path = folder.path().join("ecs-groupd.db");
+        change(&mut settings);
+        let clock = Clock::fixed(NOW);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = mpsc::channel();
+        let service_clock = clock.clone();
+        let thread = thread::spawn(move || {
+            server::block_on(async {
+                let server = server::build(&settings, true, service_clock, Ids::seeded(1)).await.unwrap();
+                let tell = |addresses: &server::Addresses| {
+                    ready.send(addresses.clone()).unwrap();
+                    Ok(())
+                };
+                server.run(tell, async { drop(stopped.await) }).await.unwrap();
+            });
+        });
+        let addresses = is_ready.recv().expect("the service starts");
+        let client = Client::new(addresses.api);
+        Self {
+            api: addresses.api,
+            control: addresses.control,
+            clock,
+            client,
+            folder: Some(folder),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Stops the service and hands over its folder, with the database in it.
+    pub fn stop(mut self) -> TempDir {
+        self.end();
+        self.folder.take().unwrap()
+    }
+
+    /// The database file.
+    pub fn database(&self) -> PathBuf {
+        self.folder.as_ref().unwrap().path().join("ecs-groupd.db")
+    }
+
+    fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !thread::panicking()
+        {
+            panic!("the service panicked");
+        }
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.end();
+        if thread::panicking()
+            && let Some(folder) = self.folder.take()
+        {
+            eprintln!("the database is kept in {}", folder.keep().display());
+        }
+    }
+}
+
+/// The audit records of a database, in order, as the JSON that they are. Reads the file beside a running service.
+pub fn records(database: &Path) -> Vec<Value> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let conn = rusqlite::Connection::open_with_flags(database, flags).unwrap();
+    let mut select = conn.prepare("select bytes from audit_record order by seq").unwrap();
+    let rows = select.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    rows.map(|bytes| serde_json::from_slice(&bytes.unwrap()).unwrap()).collect()
+}
+
+/// The real program, as a process of its own. It is killed when it is dropped.
+pub struct Process {
+    child: Child,
+    /// What `--ready-file` said.
+    pub ready: Value,
+    pub client: Client,
+    stdin: Option<ChildStdin>,
+}
+
+impl Process {
+    /// Runs `ecs-groupd serve --dev --listen 127.0.0.1:0` with more arguments, and waits until it is ready.
+    pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0"]).args(arguments);
+        Self::spawn(command, folder)
+    }
+
+    /// Runs a command that serves, and waits until it is ready.
+    pub fn spawn(mut command: Command, folder: &Path) -> Self {
+        let ready_file = folder.join("ready.json");
+        command.arg("--ready-file").arg(&ready_file).current_dir(folder);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        // It prints that it is ready after it wrote the file; reading is waiting.
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("ecs-groupd is ready"), "it ended before it was ready");
+        let ready: Value = serde_json::from_slice(&std::fs::read(ready_file).unwrap()).unwrap();
+        let api = ready["api_url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+        let stdin = child.stdin.take();
+        Self { child, ready, client: Client::new(api), stdin }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with SIGKILL, as a power cut would, and waits until it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop with SIGTERM, and waits for its exit code.
+    pub fn terminate(mut self) -> Option<i32> {
+        let kill = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        self.child.wait().unwrap().code()
+    }
+
+    /// Closes its standard input, and waits for its exit code.
+    pub fn close_stdin(mut self) -> Option<i32> {
+        drop(self.stdin.take());
+        self.child.wait().unwrap().code()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A client of one service. Cloning shares its connections.
+#[derive(Clone)]
+pub struct Client {
+    agent: ureq::Agent,
+    base: String,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Client {
+    pub fn new(address: SocketAddr) -> Self {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .allow_non_standard_methods(true)
+            .build();
+        Self { agent: config.new_agent(), base: format!("http://{address}") }
+    }
+
+    /// Any request.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// Any request, to a service that may be gone.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, ureq::Error> {
+        let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.uri(format!("{}{path}", self.base)).body(body).unwrap();
+        let mut response = self.agent.run(request)?;
+        let text = response.body_mut().read_to_string()?;
+        Ok(Answer { status: response.status().as_u16(), headers: response.headers().clone(), text })
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], &[])
+    }
+
+    pub fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], &[])
+    }
+
+    pub fn post_json(&self, path: &str, body: &str) -> Answer {
+        self.send("POST", path, &[("content-type", "application/json")], body.as_bytes())
+    }
+
+    /// Creates a group and returns its id.
+    pub fn create(&self, name: &str) -> String {
+        let answer = self.post_json(&groups_path(), &create_body(name));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["server_group"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The ids of all groups, page by page.
+    pub fn list_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = Vec::new();
+        loop {
+            let marker = ids.last().map_or(String::new(), |id| format!("&marker={id}"));
+            let page = self.get(&format!("{}?limit=1000{marker}", groups_path())).json();
+            let groups = page["server_groups"].as_array().unwrap();
+            ids.extend(groups.iter().map(|group| group["id"].as_str().unwrap().to_owned()));
+            if page.get("page_info").is_none() {
+                return ids;
+            }
+        }
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {:?}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// The path of the dev project's groups.
+pub fn groups_path() -> String {
+    format!("/v1/{}/cloudservers/os-server-groups", dev::PROJECT_ID)
+}
+
+/// The path of one of them.
+pub fn group_path(id: &str) -> String {
+    format!("{}/{id}", groups_path())
+}
+
+/// The body of a create.
+pub fn create_body(name: &str) -> String {
+    serde_json::json!({ "server_group": { "name": name, "policies": ["anti-affinity"] } }).to_string()
+}
