@@ -110,7 +110,7 @@ pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConf
         while let Some(first) = routes.next() {
             let path = first.path;
             let mut allow = vec![first.method];
-            let mut resource = web::resource([path.to_owned(), format!("{path}/")]).route(first.handler);
+            let mut resource = web::resource(format!("{path}{{slash:/?}}")).route(first.handler);
             while let Some(next) = routes.next_if(|next| next.path == path) {
                 allow.push(next.method);
                 resource = resource.route(next.handler);

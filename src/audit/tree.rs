@@ -110,7 +110,9 @@ mod tests {
         #[test]
         fn an_edge_reads_back_what_it_writes(leaves in prop::collection::vec(any::<Hash>(), 0..70)) {
             let mut edge = Edge::default();
-            leaves.into_iter().for_each(|leaf| edge.push(leaf));
+            for leaf in leaves {
+                edge.push(leaf);
+            }
             prop_assert_eq!(Edge::from_parts(edge.size(), &edge.to_bytes()), Ok(edge.clone()));
             prop_assert!(Edge::from_parts(edge.size(), &[edge.to_bytes(), vec![0]].concat()).is_err());
             prop_assert!(Edge::from_parts(edge.size(), &[edge.to_bytes(), vec![0; 32]].concat()).is_err());

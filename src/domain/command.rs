@@ -70,3 +70,16 @@ pub enum Change {
     /// Every group of every project is gone.
     DatabaseReset,
 }
+
+impl Change {
+    /// The project that it changed; `None` for all of them.
+    #[must_use]
+    pub const fn project_id(&self) -> Option<ProjectId> {
+        match self {
+            Self::GroupCreated { project_id, .. } | Self::GroupDeleted { project_id, .. } => {
+                Some(*project_id)
+            }
+            Self::DatabaseReset => None,
+        }
+    }
+}

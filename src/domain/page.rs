@@ -6,7 +6,7 @@ use crate::domain::id::GroupId;
 pub const LIMIT_MAX: u16 = 1_000;
 
 /// A page of groups in creation order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     limit: u16,
     marker: Option<GroupId>,

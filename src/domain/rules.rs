@@ -176,13 +176,13 @@ mod tests {
                         Ok(Change::GroupCreated { project_id, group }) => {
                             prop_assert_eq!(project_id, PROJECTS[at]);
                             prop_assert!(group.members.is_empty());
-                            prop_assert!((model[at].len() as u32) < quota);
+                            prop_assert!(model[at].len() < quota as usize);
                             prop_assert!(model[at].last() < Some(&group.group_id));
                             model[at].push(group.group_id);
                         }
                         other => {
                             prop_assert_eq!(other, Err(Refusal::GroupQuotaReached { groups_max: quota }));
-                            prop_assert_eq!(model[at].len() as u32, quota);
+                            prop_assert_eq!(model[at].len(), quota as usize);
                         }
                     },
                     Step::DeleteNth(at, nth) => {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is answered from a transaction that did not commit.
 
+mod cache;
 mod sqlite;
 mod writer;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
+use self::cache::{Cache, Versions};
 use self::writer::Job;
 pub use self::writer::{Writer, WriterFailed};
 use crate::access::action::Action;
@@ -178,8 +180,16 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     readers: SqlitePool,
     read_deadline: Duration,
+    versions: Arc<Versions>,
+    groups: Cache<GroupId, Option<Arc<ServerGroup>>>,
+    pages: Cache<Page, Arc<[ServerGroup]>>,
     writer_failure: Arc<OnceLock<String>>,
 }
+
+/// How many groups are kept in memory: about half a kilobyte each at the most.
+const GROUPS_CACHED: usize = 4_096;
+/// How many pages are kept in memory: up to 1,001 groups each.
+const PAGES_CACHED: usize = 32;
 
 /// Opens the database, takes its lock, brings its schema up to date and empties its WAL.
 ///
@@ -199,9 +209,13 @@ pub async fn open(
         jobs: sender,
         readers: sqlite::open::read_pool(&options),
         read_deadline: options.read_deadline,
+        versions: Arc::default(),
+        groups: Cache::new(GROUPS_CACHED),
+        pages: Cache::new(PAGES_CACHED),
         writer_failure: Arc::clone(&writer_failure),
     };
-    let writer = Writer::open(options, jobs, clock, ids, meter, writer_failure).await?;
+    let versions = Arc::clone(&store.versions);
+    let writer = Writer::open(options, jobs, clock, ids, meter, versions, writer_failure).await?;
     Ok((store, writer))
 }
 
@@ -244,18 +258,30 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn group(&self, permit: &Permit, group_id: GroupId) -> Result<Option<ServerGroup>, StoreError> {
+    pub async fn group(
+        &self,
+        permit: &Permit,
+        group_id: GroupId,
+    ) -> Result<Option<Arc<ServerGroup>>, StoreError> {
         let project_id = read_permit(permit, Action::ShowServerGroup)?;
-        self.read(async |conn| sqlite::group::group(conn, project_id, group_id).await).await
+        let read = self.read(async |conn| {
+            let group = sqlite::group::group(conn, project_id, group_id).await?;
+            Ok(group.map(Arc::new))
+        });
+        self.groups.get_or_read(&self.versions, project_id, group_id, read).await
     }
 
     /// The groups of the permit's project in creation order: a page of them, and one more when there are more.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn groups(&self, permit: &Permit, page: &Page) -> Result<Vec<ServerGroup>, StoreError> {
+    pub async fn groups(&self, permit: &Permit, page: &Page) -> Result<Arc<[ServerGroup]>, StoreError> {
         let project_id = read_permit(permit, Action::ListServerGroups)?;
-        self.read(async |conn| sqlite::group::groups_of_project(conn, project_id, page).await).await
+        let read = self.read(async |conn| {
+            let groups = sqlite::group::groups_of_project(conn, project_id, page).await?;
+            Ok(groups.into())
+        });
+        self.pages.get_or_read(&self.versions, project_id, *page, read).await
     }
 
     /// Whether attempts can be answered: the writer lives, and the schema is the one that is known.

@@ -32,13 +32,17 @@ use crate::domain::command::{Change, Command};
 use crate::domain::group::ServerGroup;
 use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::{self, Facts, Limits, Stamp};
+use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
 use crate::domain::time::Timestamp;
 use crate::meter::Meter;
+use crate::store::cache::Versions;
 use crate::store::sqlite::audit::{Head, StoredRecord};
 use crate::store::sqlite::fault::Fault;
 use crate::store::sqlite::{audit, group, open};
 use crate::store::{OpenError, Options, StoreError, Unavailable};
+
+/// How many projects' counters are kept between batches; they are small, and read again when they are needed.
+const COUNTERS_KEPT: usize = 4_096;
 
 /// One attempt that waits to be written, and whom to answer.
 #[derive(Debug)]
@@ -57,9 +61,12 @@ pub struct Writer {
     /// `None` after a failure, until a new one is open.
     conn: Option<SqliteConnection>,
     head: Head,
+    /// The counters of the projects that were written lately, so that a create need not read them.
+    counters: HashMap<ProjectId, ProjectFacts>,
     clock: Clock,
     ids: Ids,
     meter: Arc<Meter>,
+    versions: Arc<Versions>,
     failure: Arc<OnceLock<String>>,
     _lock: open::Lock,
 }
@@ -85,12 +92,25 @@ impl Writer {
         clock: Clock,
         ids: Ids,
         meter: Arc<Meter>,
+        versions: Arc<Versions>,
         failure: Arc<OnceLock<String>>,
     ) -> Result<Self, OpenError> {
         let lock = open::Lock::take(&options.database)?;
         let mut conn = open::writer_connection(&options).await?;
         let head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
-        Ok(Self { options, jobs, conn: Some(conn), head, clock, ids, meter, failure, _lock: lock })
+        Ok(Self {
+            options,
+            jobs,
+            conn: Some(conn),
+            head,
+            counters: HashMap::new(),
+            clock,
+            ids,
+            meter,
+            versions,
+            failure,
+            _lock: lock,
+        })
     }
 
     /// Applies what comes, until `stop`; then what is still queued, and empties the WAL.
@@ -177,43 +197,56 @@ impl Writer {
 
     /// One transaction: facts, decisions, changes, records, the tree's edge, COMMIT.
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Change, Refusal>>, Failed> {
-        if self.conn.is_none() {
-            self.reopen().await?;
-        }
-        let Some(conn) = &mut self.conn else {
-            return Err(Failed::BeforeCommit(StoreError::Unavailable(Unavailable::Busy)));
+        let conn = if let Some(conn) = &mut self.conn {
+            conn
+        } else {
+            let (conn, head) = reopen(&self.options).await?;
+            self.head = head;
+            self.conn.insert(conn)
         };
         let mut tx = conn.begin_with("begin immediate").await.map_err(StoreError::from)?;
-        let facts = read_facts(&mut tx, jobs, self.options.limits).await?;
-        let decided = decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids)?;
-        write_changes(&mut tx, &decided).await?;
-        let Decided { decisions, facts, tail: Tail { head, records } } = decided;
+        let facts = read_facts(&mut tx, jobs, self.options.limits, &self.counters).await?;
+        let Decided { decisions, facts, tail: Tail { head, records } } =
+            decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids)?;
+        write_changes(&mut tx, &decisions, &facts).await?;
         let record_count = records.len() as u64;
-        audit::insert_records(&mut tx, records).await?;
+        audit::insert_records(&mut tx, &records).await?;
         audit::put_edge(&mut tx, &head.edge).await?;
-        #[cfg(debug_assertions)]
-        check_carried_facts(&mut tx, jobs, &facts).await?;
+        if cfg!(debug_assertions) {
+            check_carried_facts(&mut tx, jobs, &facts).await?;
+        }
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of(&error), error.to_string()))?;
 
         self.head = head;
+        for change in decisions.iter().flatten() {
+            if let Some(project_id) = change.project_id() {
+                self.versions.move_on(project_id);
+            } else {
+                self.versions.move_all_on();
+                self.counters.clear();
+            }
+        }
+        self.keep_counters(facts);
         self.meter.commits.add(1);
         self.meter.records.add(record_count);
         Ok(decisions)
     }
 
-    /// Opens a new connection, and reads the head from it: the last commit may or may not have happened.
-    async fn reopen(&mut self) -> Result<(), Failed> {
-        let mut conn = open::writer_connection(&self.options).await.map_err(|error| match error {
-            OpenError::DiskFull => StoreError::Unavailable(Unavailable::DiskFull),
-            OpenError::WalHeld => StoreError::Unavailable(Unavailable::Busy),
-            other => StoreError::Database(other.to_string()),
-        })?;
-        self.head = audit::head(&mut conn).await?;
-        self.conn = Some(conn);
-        Ok(())
+    /// Keeps what the next batch may need of the projects that this one named.
+    fn keep_counters(&mut self, facts: Facts) {
+        if self.counters.len() > COUNTERS_KEPT {
+            self.counters.clear();
+        }
+        for (project_id, ProjectFacts { group_count, newest_group_id, .. }) in facts.projects {
+            let counters = ProjectFacts { group_count, newest_group_id, groups: HashMap::new() };
+            self.counters.insert(project_id, counters);
+        }
     }
 
+    /// Forgets the connection, and whatever was read before: a commit that failed may have happened.
     async fn drop_connection(&mut self) {
+        self.versions.move_all_on();
+        self.counters.clear();
         if let Some(conn) = self.conn.take() {
             open::close(conn).await;
         }
@@ -233,6 +266,18 @@ impl Writer {
         self.failure.get_or_init(|| failure.to_string());
         failure
     }
+}
+
+/// A new connection, and the head read from it: the last commit may or may not have happened.
+async fn reopen(options: &Options) -> Result<(SqliteConnection, Head), StoreError> {
+    let mut conn = open::writer_connection(options).await.map_err(|error| match error {
+        OpenError::DiskFull => StoreError::Unavailable(Unavailable::DiskFull),
+        OpenError::WalHeld => StoreError::Unavailable(Unavailable::Busy),
+        OpenError::Damaged(error) => error,
+        other => StoreError::Database(other.to_string()),
+    })?;
+    let head = audit::head(&mut conn).await?;
+    Ok((conn, head))
 }
 
 impl From<StoreError> for Failed {
@@ -308,8 +353,13 @@ fn decide_each(
     Ok(Decided { decisions, facts, tail })
 }
 
-/// Reads what the batch's commands are decided on.
-async fn read_facts(conn: &mut SqliteConnection, jobs: &[Job], limits: Limits) -> Result<Facts, StoreError> {
+/// What the batch's commands are decided on: read, or known from the batch before.
+async fn read_facts(
+    conn: &mut SqliteConnection,
+    jobs: &[Job],
+    limits: Limits,
+    counters: &HashMap<ProjectId, ProjectFacts>,
+) -> Result<Facts, StoreError> {
     let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
     for job in jobs {
         if let Job::Apply { command, .. } = job
@@ -320,31 +370,29 @@ async fn read_facts(conn: &mut SqliteConnection, jobs: &[Job], limits: Limits) -
     }
     let mut projects = HashMap::with_capacity(group_ids.len());
     for (project_id, group_ids) in group_ids {
-        let group_ids: Vec<GroupId> = group_ids.into_iter().collect();
-        projects.insert(project_id, group::project_facts(conn, project_id, &group_ids).await?);
+        let facts = match counters.get(&project_id) {
+            Some(counters) if group_ids.is_empty() => counters.clone(),
+            _ => group::project_facts(conn, project_id, &Vec::from_iter(group_ids)).await?,
+        };
+        projects.insert(project_id, facts);
     }
     Ok(Facts { limits, projects })
 }
 
 /// Writes what the decisions changed, and the counters of the projects that they changed it in.
-async fn write_changes(conn: &mut SqliteConnection, decided: &Decided) -> Result<(), StoreError> {
-    let changes: Vec<&Change> =
-        decided.decisions.iter().filter_map(|decision| decision.as_ref().ok()).collect();
+async fn write_changes(
+    conn: &mut SqliteConnection,
+    decisions: &[Result<Change, Refusal>],
+    facts: &Facts,
+) -> Result<(), StoreError> {
+    let changes: Vec<&Change> = decisions.iter().flatten().collect();
     // A reset wipes what came before it in the batch and not what comes after.
     for run in changes.split_inclusive(|change| matches!(change, Change::DatabaseReset)) {
         write_run(conn, run).await?;
     }
-    let touched: HashSet<ProjectId> = changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::GroupCreated { project_id, .. } | Change::GroupDeleted { project_id, .. } => {
-                Some(*project_id)
-            }
-            Change::DatabaseReset => None,
-        })
-        .collect();
+    let touched: HashSet<ProjectId> = changes.iter().filter_map(|change| change.project_id()).collect();
     for project_id in touched {
-        let project = decided.facts.projects.get(&project_id);
+        let project = facts.projects.get(&project_id);
         if let Some((count, newest)) =
             project.and_then(|facts| Some((facts.group_count, facts.newest_group_id?)))
         {
@@ -380,13 +428,12 @@ async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), S
 }
 
 /// In debug builds, every batch of every test checks that the facts it carried are the facts it wrote.
-#[cfg(debug_assertions)]
 async fn check_carried_facts(
     conn: &mut SqliteConnection,
     jobs: &[Job],
     carried: &Facts,
 ) -> Result<(), StoreError> {
-    let mut read = read_facts(conn, jobs, carried.limits).await?;
+    let mut read = read_facts(conn, jobs, carried.limits, &HashMap::new()).await?;
     for (project_id, facts) in &mut read.projects {
         let made: Vec<GroupId> = carried
             .projects

@@ -2,7 +2,7 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::open::{expect_rows, powers_of_two};
+use super::open::{ROWS_MAX, expect_rows};
 use crate::audit::tree::{self, Edge};
 use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::time::Timestamp;
@@ -52,24 +52,22 @@ pub(crate) async fn head(conn: &mut SqliteConnection) -> Result<Head, StoreError
 /// Appends records.
 pub(crate) async fn insert_records(
     conn: &mut SqliteConnection,
-    records: Vec<StoredRecord>,
+    records: &[StoredRecord],
 ) -> Result<(), StoreError> {
-    let count = records.len();
-    let mut rest = records.into_iter();
-    for len in powers_of_two(count) {
+    for chunk in records.chunks(ROWS_MAX) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "insert into audit_record (seq, project_id, group_id, record_time, bytes, leaf) ",
         );
-        insert.push_values(rest.by_ref().take(len), |mut row, record| {
+        insert.push_values(chunk, |mut row, record| {
             row.push_bind(record.seq.cast_signed())
                 .push_bind(record.project_id.as_ref().map(|id| &id.as_bytes()[..]))
                 .push_bind(record.group_id.as_ref().map(|id| &id.as_bytes()[..]))
                 .push_bind(record.record_time.as_millis().cast_signed())
-                .push_bind(record.bytes)
+                .push_bind(&record.bytes[..])
                 .push_bind(&record.leaf[..]);
         });
         let done = insert.build().execute(&mut *conn).await?;
-        expect_rows("audit_record", done.rows_affected(), len)?;
+        expect_rows("audit_record", done.rows_affected(), chunk.len())?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::open::{bytes16, expect_rows, powers_of_two};
+use super::open::{ROWS_MAX, bytes16, expect_rows};
 use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
 use crate::domain::id::{GroupId, ProjectId, ServerId, UserId};
 use crate::domain::page::Page;
@@ -104,17 +104,16 @@ async fn names_of_groups(
         .collect()
 }
 
-/// Adds groups to a project.
+/// Adds groups to their projects.
 pub(crate) async fn insert_groups(
     conn: &mut SqliteConnection,
     groups: &[(ProjectId, &ServerGroup)],
 ) -> Result<(), StoreError> {
-    let mut rest = groups.iter();
-    for len in powers_of_two(groups.len()) {
+    for chunk in groups.chunks(ROWS_MAX) {
         let mut insert = QueryBuilder::<Sqlite>::new(
             "insert into server_group (project_id, group_id, name, placement_rule, created_by) ",
         );
-        insert.push_values(rest.by_ref().take(len), |mut row, (project_id, group)| {
+        insert.push_values(chunk, |mut row, (project_id, group)| {
             row.push_bind(&project_id.as_bytes()[..])
                 .push_bind(&group.group_id.as_bytes()[..])
                 .push_bind(group.name.as_str())
@@ -122,7 +121,7 @@ pub(crate) async fn insert_groups(
                 .push_bind(&group.created_by.as_bytes()[..]);
         });
         let done = insert.build().execute(&mut *conn).await?;
-        expect_rows("server_group", done.rows_affected(), len)?;
+        expect_rows("server_group", done.rows_affected(), chunk.len())?;
     }
     Ok(())
 }

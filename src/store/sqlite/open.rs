@@ -82,6 +82,7 @@ fn lock_path(database: &Path) -> PathBuf {
 pub(crate) async fn writer_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
     let mut connect = connect_options(&options.database)
         .create_if_missing(true)
+        .statement_cache_capacity(STATEMENTS_KEPT)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", JOURNAL_BYTES_MAX);
@@ -203,28 +204,14 @@ pub(super) fn expect_rows(table: &'static str, affected: u64, expected: usize) -
     Err(StoreError::corrupt(table, format!("{affected} rows touched where {expected} should be")))
 }
 
-/// `count` as a sum of powers of two, the largest first and each at most 128. A multi-row statement for each power
-/// is all that is ever prepared, so that they stay in the connection's cache.
-pub(super) fn powers_of_two(mut count: usize) -> impl Iterator<Item = usize> {
-    const ROWS_MAX: usize = 128;
-    std::iter::from_fn(move || {
-        let chunk = ROWS_MAX.min(1 << count.checked_ilog2()?);
-        count -= chunk;
-        Some(chunk)
-    })
-}
+/// The most rows of one insert. Each number of rows up to here is a statement of its own, prepared once and kept.
+pub(super) const ROWS_MAX: usize = 64;
+/// Room for those of both tables, and for every other statement.
+const STATEMENTS_KEPT: usize = 2 * ROWS_MAX + 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_count_is_cut_in_powers_of_two() {
-        assert_eq!(powers_of_two(0).count(), 0);
-        assert_eq!(powers_of_two(1).collect::<Vec<_>>(), [1]);
-        assert_eq!(powers_of_two(63).collect::<Vec<_>>(), [32, 16, 8, 4, 2, 1]);
-        assert_eq!(powers_of_two(300).collect::<Vec<_>>(), [128, 128, 32, 8, 4]);
-    }
 
     #[test]
     fn the_schema_version_is_the_newest_migrations() {
