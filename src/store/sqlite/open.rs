@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool};
 
 use super::fault::Fault;
@@ -83,16 +83,20 @@ pub(crate) async fn writer_connection(options: &Options) -> Result<SqliteConnect
     let mut connect = connect_options(&options.database)
         .create_if_missing(true)
         .statement_cache_capacity(STATEMENTS_KEPT)
-        .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", JOURNAL_BYTES_MAX);
     if let Some(pages) = options.size_pages_max() {
         connect = connect.pragma("max_page_count", pages.to_string());
     }
     let mut conn = connect.connect().await.map_err(|error| foreign_or(&options.database, error))?;
-    check_file(&mut conn, &options.database).await?;
+    let is_new = check_file(&mut conn, &options.database).await?;
     // Only now, since it changes the file: somebody else's database is left as it was.
+    if is_new {
+        // Four syncs of an empty file are of no use to anybody; the checkpoint below syncs it with its first content.
+        sqlx::query("pragma synchronous = off").execute(&mut conn).await?;
+    }
     sqlx::query("pragma journal_mode = wal").execute(&mut conn).await?;
+    sqlx::query("pragma synchronous = full").execute(&mut conn).await?;
     MIGRATOR.run(&mut conn).await?;
     truncate_wal(&mut conn).await?;
     Ok(conn)
@@ -113,15 +117,15 @@ fn connect_options(database: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(database).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
 }
 
-/// Whether the file is empty or ours, and not newer than this program.
-async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<(), OpenError> {
+/// Checks that the file is empty, or ours and not newer than this program; says whether it is empty.
+async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<bool, OpenError> {
     let foreign = || OpenError::Foreign { database: database.to_owned() };
     let table_count: i64 = sqlx::query_scalar("select count(*) from sqlite_schema")
         .fetch_one(&mut *conn)
         .await
         .map_err(|error| foreign_or(database, error))?;
     if table_count == 0 {
-        return Ok(());
+        return Ok(true);
     }
     let application_id: i64 = sqlx::query_scalar("pragma application_id").fetch_one(&mut *conn).await?;
     let found = schema_version(conn).await?;
@@ -134,7 +138,7 @@ async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<(), 
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { database: database.to_owned(), found, known: SCHEMA_VERSION });
     }
-    Ok(())
+    Ok(false)
 }
 
 async fn has_migrations_table(conn: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
