@@ -2,6 +2,7 @@
 //!
 //! It prints ratios from one interleaved run, since machines differ and are noisy; absolute rates stand beside them.
 //! `cargo bench --profile dist -- creates` runs one section; `--quick` shortens every run.
+#![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark prints, and rounds")]
 
 mod contender;
 mod load;

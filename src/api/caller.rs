@@ -2,11 +2,11 @@
 
 use std::future::{Ready, ready};
 
-use actix_web::body::BoxBody;
+use actix_web::body::{self, BodyStream, BoxBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use actix_web::middleware::Next;
-use actix_web::web::{self, Bytes, Data};
+use actix_web::web::{Bytes, Data};
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 
 use crate::access::action::Action;
@@ -16,6 +16,7 @@ use crate::api::body::Object;
 use crate::api::error::{EcsError, Failure};
 use crate::api::target::UrlProject;
 use crate::api::{HttpLimits, exchange};
+use crate::domain::excerpt::Excerpt;
 use crate::identities::{Identities, Presented, Unauthenticated};
 use crate::store::Store;
 
@@ -54,13 +55,16 @@ async fn read_body(request: &mut ServiceRequest) -> Result<Bytes, Failure> {
     if announced.is_some_and(|bytes| bytes > body_bytes_max as u64) {
         return Err(Failure::BodyTooLarge { body_bytes_max });
     }
-    let broken = |error: Error| Failure::BodyBroken(error.to_string());
-    let payload = request.extract::<web::Payload>().await.map_err(broken)?;
-    match tokio::time::timeout(body_deadline, payload.to_bytes_limited(body_bytes_max)).await {
-        Ok(Ok(body)) => body.map_err(broken),
-        Ok(Err(_too_large)) => Err(Failure::BodyTooLarge { body_bytes_max }),
-        Err(_elapsed) => Err(Failure::BodyTimeout { body_deadline }),
-    }
+    let mut payload = exchange::take_unread(request.request());
+    let read = body::to_bytes_limited(BodyStream::new(&mut payload), body_bytes_max);
+    let failure = match tokio::time::timeout(body_deadline, read).await {
+        Ok(Ok(Ok(body))) => return Ok(body),
+        Ok(Ok(Err(error))) => Failure::BodyBroken(error.to_string()),
+        Ok(Err(_too_large)) => Failure::BodyTooLarge { body_bytes_max },
+        Err(_elapsed) => Failure::BodyTimeout { body_deadline },
+    };
+    exchange::keep_unread(request, payload);
+    Err(failure)
 }
 
 fn principal(request: &HttpRequest) -> Result<Principal, Failure> {
@@ -143,8 +147,8 @@ impl FromRequest for JsonBody {
         if body.is_empty() || is_json(request) {
             return ready(Ok(Self(body)));
         }
-        let found =
-            request.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+        let found = request.headers().get(CONTENT_TYPE);
+        let found = found.map(|value| Excerpt::of(&String::from_utf8_lossy(value.as_bytes())));
         ready(Err(EcsError(Failure::UnsupportedContentType { found })))
     }
 }

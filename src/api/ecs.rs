@@ -13,6 +13,7 @@ use crate::api::error::{EcsError, Failure};
 use crate::api::json;
 use crate::api::target::{UrlGroup, UrlProject};
 use crate::domain::command::{Change, Command};
+use crate::domain::excerpt::Excerpt;
 use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
 use crate::domain::page::Page;
 use crate::store::Store;
@@ -120,10 +121,10 @@ impl CreateGroup {
 fn wrong_policies(field: String, found: &[String]) -> Malformed {
     const SHOWN_MAX: usize = 3;
     let only = PlacementRule::AntiAffinity.as_str();
-    let shown: Vec<_> = found.iter().take(SHOWN_MAX).collect();
+    let shown: Vec<_> = found.iter().take(SHOWN_MAX).map(|text| Excerpt::of(text).to_string()).collect();
     let found = match found.len() {
         0 => "is empty".to_owned(),
-        1..=SHOWN_MAX => format!("is {shown:?}"),
+        1..=SHOWN_MAX => format!("is [{}]", shown.join(", ")),
         len => format!("has {len} elements"),
     };
     Malformed::field(field, format!("must be exactly [{only:?}], and {found}"))

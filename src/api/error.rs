@@ -7,12 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
 use crate::access::policy::DeniedReason;
 use crate::api::body::Malformed;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::RequestId;
 use crate::domain::page::PageError;
 use crate::domain::refusal::Refusal;
@@ -52,7 +53,7 @@ pub enum Failure {
     /// The body is not JSON by its content type.
     UnsupportedContentType {
         /// What the request said, if anything.
-        found: Option<String>,
+        found: Option<Excerpt>,
     },
     /// The caller is not known.
     Unauthenticated(Unauthenticated),
@@ -65,7 +66,7 @@ pub enum Failure {
     /// The URL names a group by a text that is no group id, so there is none.
     NoSuchGroup {
         /// The text.
-        group: String,
+        group: Excerpt,
     },
     /// The store refused, failed, or does not know.
     Store(StoreError),
@@ -128,7 +129,7 @@ impl Failure {
                 (400, "APIGW.0201", format!("API request error: the request body cannot be read: {error}."))
             }
             Self::UnsupportedContentType { found: Some(found) } => {
-                (415, "APIGW.0201", format!("Content-Type must be application/json, and is {found:?}."))
+                (415, "APIGW.0201", format!("Content-Type must be application/json, and is {found}."))
             }
             Self::UnsupportedContentType { found: None } => {
                 (415, "APIGW.0201", "Content-Type must be application/json, and is missing.".to_owned())
@@ -142,7 +143,7 @@ impl Failure {
                 (400, "Ecs.0005", malformed.to_string())
             }
             Self::Page(error) => (400, "Ecs.0005", format!("{} {error}.", error.field())),
-            Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(group)),
+            Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(&group.as_str())),
             Self::Store(StoreError::Refused(refusal)) => match refusal {
                 Refusal::GroupNotFound { group_id } => (404, "Ecs.1000", group_not_found(group_id)),
                 Refusal::GroupQuotaReached { .. } => {
@@ -190,7 +191,8 @@ fn group_not_found(group: &impl fmt::Display) -> String {
     wrapped_fault("itemNotFound", &format!("Instance group {group} could not be found."), 404)
 }
 
-fn list(methods: &[Method]) -> String {
+/// Methods as `Allow` lists them.
+pub(super) fn list(methods: &[Method]) -> String {
     methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
 }
 
@@ -219,6 +221,10 @@ impl ResponseError for EcsError {
     /// Only the status and headers: the body needs the request's id, and is rendered by [`EcsError::render`].
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::new(self.status_code());
+        if let Failure::BodyTooLarge { .. } | Failure::BodyTimeout { .. } | Failure::BodyBroken(_) = self.0 {
+            // The rest of the body is not waited for.
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
         let headers = response.headers_mut();
         match &self.0 {
             Failure::MethodNotAllowed { allow } => {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{Handler, HttpResponse, Responder};
@@ -35,7 +36,8 @@ pub struct Route {
     pub path: &'static str,
     /// What the caller must be permitted to do; `None` for what everybody may, without credentials.
     pub action: Option<Action>,
-    handler: actix_web::Route,
+    /// One route, or two where HEAD goes with GET.
+    handlers: Vec<actix_web::Route>,
 }
 
 impl Route {
@@ -46,8 +48,9 @@ impl Route {
         Args: actix_web::FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let handler = web::method(method.clone()).to(handler).wrap(from_fn(caller::authenticate));
-        Self { method, path, action: Some(action), handler }
+        let handlers = with_head(&method)
+            .map(move |method| web::method(method).to(handler.clone()).wrap(from_fn(caller::authenticate)));
+        Self { handlers: handlers.collect(), method, path, action: Some(action) }
     }
 
     /// A row for everybody.
@@ -57,8 +60,19 @@ impl Route {
         Args: actix_web::FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        Self { handler: web::method(method.clone()).to(handler), method, path, action: None }
+        let handlers = with_head(&method).map(move |method| web::method(method).to(handler.clone()));
+        Self { handlers: handlers.collect(), method, path, action: None }
     }
+
+    /// What `Allow` says of it.
+    fn methods(&self) -> impl Iterator<Item = Method> {
+        with_head(&self.method)
+    }
+}
+
+/// The method, and HEAD with GET: the framework leaves out the body.
+fn with_head(method: &Method) -> impl Iterator<Item = Method> + use<> {
+    std::iter::once(method.clone()).chain((method == Method::GET).then_some(Method::HEAD))
 }
 
 /// The whole URL surface. Rows of one path stand together.
@@ -109,18 +123,27 @@ pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConf
         let mut routes = routes.into_iter().peekable();
         while let Some(first) = routes.next() {
             let path = first.path;
-            let mut allow = vec![first.method];
-            let mut resource = web::resource(format!("{path}{{slash:/?}}")).route(first.handler);
+            let mut allow: Vec<Method> = first.methods().collect();
+            let mut handlers = first.handlers;
             while let Some(next) = routes.next_if(|next| next.path == path) {
-                allow.push(next.method);
-                resource = resource.route(next.handler);
+                allow.extend(next.methods());
+                handlers.extend(next.handlers);
             }
-            config.service(resource.default_service(web::to(move || {
-                let failure = Failure::MethodNotAllowed { allow: allow.clone() };
-                ready(Err::<HttpResponse, _>(EcsError(failure)))
-            })));
+            let resource = web::resource(format!("{path}{{slash:/?}}"));
+            let resource = handlers.into_iter().fold(resource, actix_web::Resource::route);
+            config.service(
+                resource.default_service(web::to(move |method: Method| ready(no_handler(&method, &allow)))),
+            );
         }
     }
+}
+
+/// The answer on a path that has no handler for `method`: OPTIONS tells what there is, the others are refused.
+fn no_handler(method: &Method, allow: &[Method]) -> Result<HttpResponse, EcsError> {
+    if method == Method::OPTIONS {
+        return Ok(HttpResponse::NoContent().insert_header((ALLOW, error::list(allow))).finish());
+    }
+    Err(EcsError(Failure::MethodNotAllowed { allow: allow.to_vec() }))
 }
 
 /// The answer for a path that is not served.

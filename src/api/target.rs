@@ -7,6 +7,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 
 use crate::api::error::Failure;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::{GroupId, ProjectId};
 
 /// The project of the URL. A text that is no project id is nobody's project, and denied like another's.
@@ -46,7 +47,7 @@ impl UrlGroup {
     /// "Not found", naming the text.
     #[must_use]
     pub fn not_found(&self) -> Failure {
-        Failure::NoSuchGroup { group: self.0.clone() }
+        Failure::NoSuchGroup { group: Excerpt::of(&self.0) }
     }
 }
 

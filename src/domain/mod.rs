@@ -3,6 +3,7 @@
 //! Invariant: nothing here is async, knows SQL or HTTP, or reads a clock.
 
 pub mod command;
+pub mod excerpt;
 pub mod group;
 pub mod id;
 pub mod page;

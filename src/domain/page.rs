@@ -1,5 +1,6 @@
 //! A page of a listing: how many, and after which id ("Querying ECS Groups").
 
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::GroupId;
 
 /// The most groups on one page, and the page when no limit is given ("The maximum value is 1,000").
@@ -16,11 +17,11 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
     /// `limit` is not a number from 1 to [`LIMIT_MAX`].
-    #[error("must be a whole number from 1 to {LIMIT_MAX}, and is {0:?}")]
-    Limit(String),
+    #[error("must be a whole number from 1 to {LIMIT_MAX}, and is {0}")]
+    Limit(Excerpt),
     /// `marker` is not a UUID.
-    #[error("must be the UUID of an ECS group, and is {0:?}")]
-    Marker(String),
+    #[error("must be the UUID of an ECS group, and is {0}")]
+    Marker(Excerpt),
     /// `marker` without `limit` ("marker and limit must be used together").
     #[error("must be used together with limit")]
     MarkerAlone,
@@ -45,14 +46,14 @@ impl Page {
     pub fn parse(limit: Option<&str>, marker: Option<&str>) -> Result<Self, PageError> {
         let marker = match marker {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_not_a_uuid| PageError::Marker(text.to_owned()))?),
+            Some(text) => Some(text.parse().map_err(|_not_a_uuid| PageError::Marker(Excerpt::of(text)))?),
         };
         let limit = match limit {
             None if marker.is_some() => return Err(PageError::MarkerAlone),
             None => LIMIT_MAX,
             Some(text) => match text.parse() {
                 Ok(limit) if (1..=LIMIT_MAX).contains(&limit) && !text.starts_with('+') => limit,
-                _ => return Err(PageError::Limit(text.to_owned())),
+                _ => return Err(PageError::Limit(Excerpt::of(text))),
             },
         };
         Ok(Self { limit, marker })
@@ -92,7 +93,7 @@ mod tests {
 
         #[test]
         fn any_other_text_as_limit_is_refused_naming_it(text in "[^0-9]{0,8}|[0-9]{5,30}|\\+[0-9]") {
-            prop_assert_eq!(Page::parse(Some(&text), None), Err(PageError::Limit(text)));
+            prop_assert_eq!(Page::parse(Some(&text), None), Err(PageError::Limit(Excerpt::of(&text))));
         }
     }
 
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn a_marker_needs_a_limit_and_must_be_a_uuid() {
         assert_eq!(Page::parse(None, Some(ID)), Err(PageError::MarkerAlone));
-        assert_eq!(Page::parse(Some("2"), Some("x")), Err(PageError::Marker("x".to_owned())));
+        assert_eq!(Page::parse(Some("2"), Some("x")), Err(PageError::Marker(Excerpt::of("x"))));
         assert_eq!(Page::parse(Some("2"), Some(ID)).unwrap().marker(), Some(ID.parse().unwrap()));
     }
 }

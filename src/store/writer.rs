@@ -177,7 +177,7 @@ impl Writer {
                     }
                     Failed::AtCommit(Fault::Full, _) => {
                         let full = Unavailable::DiskFull;
-                        tracing::warn!(reason = %full, jobs = jobs.len(), "a batch was not written");
+                        tracing::warn!(reason = %full, jobs = jobs.len(), "a batch was not written: COMMIT failed");
                         answer_all(jobs, &StoreError::Unavailable(full));
                         Ok(())
                     }

@@ -1,7 +1,8 @@
 //! What every test stands on: a service of its own on a free port, with a database of its own.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc;
@@ -11,12 +12,13 @@ use std::time::Duration;
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::dev;
-use ecs_groupd::server::{self, ControlAddress};
+use ecs_groupd::server;
+pub use ecs_groupd::server::ControlAddress;
 use ecs_groupd::settings::{Overrides, Settings};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use ureq::http::{HeaderMap, Method, Request};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 /// Where a [`TestApp`]'s clock stands: 2026-01-02T03:04:05Z.
 pub const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
@@ -136,8 +138,13 @@ pub struct Process {
 impl Process {
     /// Runs `ecs-groupd serve --dev --listen 127.0.0.1:0` with more arguments, and waits until it is ready.
     pub fn serve(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
-        command.args(["serve", "--dev", "--listen", "127.0.0.1:0"]).args(arguments);
+        Self::spawn(serve_command(arguments), folder)
+    }
+
+    /// The same, with its log in a file.
+    pub fn serve_with_log(folder: &Path, arguments: &[&str], log: File) -> Self {
+        let mut command = serve_command(arguments);
+        command.stderr(log);
         Self::spawn(command, folder)
     }
 
@@ -145,7 +152,7 @@ impl Process {
     pub fn spawn(mut command: Command, folder: &Path) -> Self {
         let ready_file = folder.join("ready.json");
         command.arg("--ready-file").arg(&ready_file).current_dir(folder);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // It prints that it is ready after it wrote the file; reading is waiting.
         let mut line = String::new();
@@ -168,11 +175,16 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop with SIGTERM, and waits for its exit code.
-    pub fn terminate(mut self) -> Option<i32> {
+    /// Asks it to stop with SIGTERM.
+    pub fn signal_terminate(&self) {
         let kill = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
         assert!(kill.success());
-        self.child.wait().unwrap().code()
+    }
+
+    /// Asks it to stop with SIGTERM, and waits for its exit code.
+    pub fn terminate(self) -> Option<i32> {
+        self.signal_terminate();
+        self.wait()
     }
 
     /// Closes its standard input, and waits for its exit code.
@@ -187,6 +199,13 @@ impl Process {
     }
 }
 
+/// `ecs-groupd serve --dev` on a free port, which logs to nowhere.
+fn serve_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0"]).args(arguments).stderr(Stdio::null());
+    command
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         // Already gone is fine.
@@ -199,6 +218,7 @@ impl Drop for Process {
 #[derive(Clone)]
 pub struct Client {
     agent: ureq::Agent,
+    address: SocketAddr,
     base: String,
 }
 
@@ -217,7 +237,12 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(60)))
             .allow_non_standard_methods(true)
             .build();
-        Self { agent: config.new_agent(), base: format!("http://{address}") }
+        Self { agent: config.new_agent(), address, base: format!("http://{address}") }
+    }
+
+    /// The service's address, for a socket of one's own.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Any request.
@@ -299,5 +324,101 @@ pub fn group_path(id: &str) -> String {
 
 /// The body of a create.
 pub fn create_body(name: &str) -> String {
-    serde_json::json!({ "server_group": { "name": name, "policies": ["anti-affinity"] } }).to_string()
+    json!({ "server_group": { "name": name, "policies": ["anti-affinity"] } }).to_string()
+}
+
+/// A connection of the test's own, for what no proper client sends.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    connection
+}
+
+/// Sends bytes as they are, and reads the answer. They should say `Connection: close`, or be such that the service
+/// closes the connection.
+pub fn send_raw(address: SocketAddr, bytes: &[u8]) -> Answer {
+    let mut connection = connect(address);
+    connection.write_all(bytes).unwrap();
+    read_answer(connection)
+}
+
+/// Reads one answer, and the connection to its end.
+pub fn read_answer(mut connection: TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let mut lines = head.split("\r\n");
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines
+        .map(|line| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+        })
+        .collect();
+    Answer { status, headers, text: body.to_owned() }
+}
+
+impl Answer {
+    /// `X-Request-Id`, which every answer has: 32 lower-case hex digits.
+    pub fn request_id(&self) -> &str {
+        let id = self.header("x-request-id").unwrap_or_else(|| panic!("no X-Request-Id: {self:?}"));
+        let is_lower_hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        assert!(id.len() == 32 && is_lower_hex, "{id:?}");
+        id
+    }
+
+    /// The message of an error in ECS's shape, which has exactly two keys.
+    #[track_caller]
+    pub fn ecs_error(&self, status: u16, code: &str) -> String {
+        let body = self.error_body(status);
+        let message = body["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(body, json!({ "error": { "message": message, "code": code } }));
+        message
+    }
+
+    /// The message of an error in the API gateway's shape, which has exactly three keys.
+    #[track_caller]
+    pub fn gateway_error(&self, status: u16, code: &str) -> String {
+        let body = self.error_body(status);
+        let message = body["error_msg"].as_str().unwrap_or_default().to_owned();
+        let request_id = self.request_id();
+        assert_eq!(body, json!({ "error_msg": message, "error_code": code, "request_id": request_id }));
+        message
+    }
+
+    #[track_caller]
+    fn error_body(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/json;charset=utf-8"), "{}", self.text);
+        self.request_id();
+        self.json()
+    }
+}
+
+impl TestApp {
+    /// Checks that nothing was stored: no group, and no record in the audit log.
+    #[track_caller]
+    pub fn assert_untouched(&self) {
+        assert_eq!(self.client.list_ids(), Vec::<String>::new());
+        assert_eq!(records(&self.database()), Vec::<Value>::new());
+    }
+
+    /// A client of the control listener.
+    pub fn control_client(&self) -> Client {
+        match &self.control {
+            Some(ControlAddress::Tcp(address)) => Client::new(*address),
+            other => panic!("no control listener on TCP: {other:?}"),
+        }
+    }
+}
+
+/// Puts ECSs into a group of the dev project, in the database of a service that is stopped.
+pub fn insert_members(database: &Path, group_id: &str, server_ids: &[&str]) {
+    let conn = rusqlite::Connection::open(database).unwrap();
+    for server_id in server_ids {
+        let insert = "insert into member (project_id, group_id, server_id)
+                      values (unhex(?), unhex(?, '-'), unhex(?, '-'))";
+        conn.execute(insert, [dev::PROJECT_ID, group_id, server_id]).unwrap();
+    }
 }

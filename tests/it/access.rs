@@ -1,0 +1,374 @@
+//! Who is let in, in which order a request is checked, and what an attempt without rights leaves behind.
+
+use std::sync::Arc;
+
+use ecs_groupd::access::action::Action;
+use ecs_groupd::access::policy::{self, Permit};
+use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, User};
+use ecs_groupd::api;
+use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::domain::command::Command;
+use ecs_groupd::domain::group::{GroupName, PlacementRule};
+use ecs_groupd::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
+use ecs_groupd::domain::page::Page;
+use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::identities::dev;
+use ecs_groupd::meter::Meter;
+use ecs_groupd::settings::Settings;
+use ecs_groupd::store::{self, StoreError};
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Answer, NOW, TestApp, connect, create_body, group_path, groups_path, read_answer, records, send_raw,
+};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const GOOD_TOKEN: (&str, &str) = ("x-auth-token", dev::TOKEN);
+const BAD_TOKEN: (&str, &str) = ("x-auth-token", "dev-tokem");
+const OTHER_PROJECT: &str = "0123456789abcdef0123456789abcdef";
+
+fn strict(settings: &mut Settings) {
+    settings.dev.anonymous = false;
+}
+
+/// One request for each action that a caller needs a right for, from the table of routes.
+fn requests(project: &str) -> Vec<(String, String)> {
+    let guarded = api::routes().into_iter().filter(|route| route.action.is_some());
+    guarded
+        .map(|route| {
+            let path = route.path.replace("{project_id}", project);
+            let path = path.replace("{server_group_id}", "5bbcc3c4-1da2-4437-a48a-66f15b1b13f9");
+            (route.method.to_string(), path)
+        })
+        .collect()
+}
+
+#[test]
+fn without_credentials_a_caller_is_the_dev_account() {
+    let app = TestApp::start();
+    app.client.create("web");
+    let actor = &records(&app.database())[0]["actor"];
+    assert_eq!((&actor["user_id"], &actor["credential"]), (&json!(dev::USER_ID), &json!("anonymous")));
+}
+
+#[test]
+fn the_dev_token_is_the_dev_account_whether_or_not_anonymous_callers_are_taken() {
+    for app in [TestApp::start(), TestApp::start_with(strict)] {
+        let answer =
+            app.client.send("POST", &groups_path(), &[GOOD_TOKEN, JSON], create_body("web").as_bytes());
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        let actor = &records(&app.database())[0]["actor"];
+        assert_eq!((&actor["user_id"], &actor["credential"]), (&json!(dev::USER_ID), &json!("token")));
+    }
+}
+
+#[test]
+fn credentials_that_are_presented_must_verify_even_where_none_would_do() {
+    let app = TestApp::start();
+    let long = "x".repeat(10_000);
+    let presented: [&[(&str, &str)]; 8] = [
+        &[BAD_TOKEN],
+        &[("x-auth-token", "")],
+        &[("x-auth-token", "DEV-TOKEN")],
+        &[("x-auth-token", &long)],
+        &[("authorization", "")],
+        &[("authorization", "Bearer dev-token")],
+        &[(
+            "authorization",
+            "SDK-HMAC-SHA256 Access=DEVACCESSKEY00000001, SignedHeaders=x-sdk-date, Signature=0",
+        )],
+        &[GOOD_TOKEN, ("authorization", "Basic ZGV2OmRldg==")],
+    ];
+    for headers in presented {
+        for (method, path) in requests(dev::PROJECT_ID) {
+            let answer = app.client.send(&method, &path, headers, b"");
+            let message = answer.gateway_error(401, "APIGW.0301");
+            assert!(message.starts_with("Incorrect IAM authentication information: "), "{message}");
+            assert_eq!(answer.header("www-authenticate"), Some("X-Auth-Token"));
+        }
+    }
+    app.assert_untouched();
+}
+
+#[test]
+fn a_credential_that_is_not_text_is_401() {
+    let app = TestApp::start();
+    for header in ["X-Auth-Token", "Authorization"] {
+        let mut request =
+            format!("GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", groups_path());
+        request += &format!("{header}: ");
+        let request = [request.as_bytes(), b"d\xe9v\r\n\r\n"].concat();
+        send_raw(app.api, &request).gateway_error(401, "APIGW.0301");
+    }
+}
+
+#[test]
+fn every_route_with_an_action_is_401_without_credentials_when_anonymous_callers_are_not_taken() {
+    let app = TestApp::start_with(strict);
+    for (method, path) in requests(dev::PROJECT_ID) {
+        let message = app.client.send(&method, &path, &[], b"").gateway_error(401, "APIGW.0301");
+        assert!(message.ends_with("no credentials: send X-Auth-Token"), "{message}");
+    }
+    for open in ["/livez", "/readyz"] {
+        assert_eq!(app.client.get(open).status, 200);
+        assert_eq!(app.client.send("GET", open, &[BAD_TOKEN], b"").status, 200, "nobody asks who it is");
+    }
+    assert_eq!(records(&app.database()), Vec::<Value>::new());
+}
+
+#[test]
+fn another_project_is_denied_and_recorded_once_under_the_callers_own_when_something_was_to_be_changed() {
+    let projects = [
+        (OTHER_PROJECT, json!(OTHER_PROJECT)),
+        ("DE000000000000000000000000000002", Value::Null),
+        ("no-project-id", Value::Null),
+    ];
+    for (project, asked) in projects {
+        for (method, path) in requests(project) {
+            let app = TestApp::start();
+            let answer = app.client.send(&method, &path, &[GOOD_TOKEN, JSON], create_body("web").as_bytes());
+            let message = answer.ecs_error(400, "Ecs.0023");
+            assert_eq!(message, "project_id in token mismatches with project_id in url.");
+            let written = records(&app.database());
+            if method == "GET" {
+                assert_eq!(written, Vec::<Value>::new(), "{method} {path}");
+                continue;
+            }
+            let [record] = &written[..] else { panic!("{method} {path}: {written:?}") };
+            assert_eq!(record["outcome"], "denied");
+            assert_eq!(record["request_id"], answer.request_id());
+            assert_eq!(record["project_id"], dev::PROJECT_ID);
+            assert_eq!(record["asked"], json!({ "project_id": asked }));
+            assert_eq!(record["reason"], json!({ "name": "other_project", "message": null }));
+            assert_eq!(record["actor"]["user_id"], dev::USER_ID);
+            assert_eq!(record["resource"], json!({ "type": "server_group", "id": null, "name": null }));
+            assert_eq!(app.client.list_ids(), Vec::<String>::new());
+        }
+    }
+}
+
+/// A create that breaks every rule there is, some of which can be mended.
+#[derive(Clone)]
+struct Faults {
+    method: &'static str,
+    path: String,
+    token: &'static str,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Faults {
+    fn send(&self, app: &TestApp) -> Answer {
+        let headers = [("x-auth-token", self.token), ("content-type", self.content_type)];
+        app.client.send(self.method, &self.path, &headers, self.body.as_bytes())
+    }
+}
+
+#[test]
+fn a_request_is_checked_in_a_fixed_order_whatever_else_is_wrong_with_it() {
+    let app = TestApp::start_with(|settings| {
+        settings.http.uri_bytes_max = 256;
+        settings.http.body_bytes_max = 1_024;
+        settings.quota.groups_per_project = 0;
+    });
+    let other_project = format!("/v1/{OTHER_PROJECT}/cloudservers/os-server-groups");
+    let mut faults = Faults {
+        method: "PUT",
+        path: format!("/nowhere{}", "x".repeat(256)),
+        token: "x",
+        content_type: "text/plain",
+        body: "x".repeat(1_025),
+    };
+    faults.send(&app).gateway_error(414, "APIGW.0201");
+    faults.path = "/nowhere".to_owned();
+    faults.send(&app).gateway_error(404, "APIGW.0101");
+    faults.path = other_project;
+    faults.send(&app).gateway_error(405, "APIGW.0101");
+    faults.method = "POST";
+    faults.send(&app).gateway_error(413, "APIGW.0201");
+    faults.body = "x".repeat(1_024);
+    faults.send(&app).gateway_error(401, "APIGW.0301");
+    faults.token = dev::TOKEN;
+    faults.send(&app).gateway_error(415, "APIGW.0201");
+    faults.content_type = "application/json";
+    assert_eq!(records(&app.database()), Vec::<Value>::new(), "none of these got as far as a decision");
+
+    faults.send(&app).ecs_error(400, "Ecs.0023");
+    faults.path = groups_path();
+    faults.send(&app).ecs_error(400, "Ecs.0005");
+    faults.body = create_body("web");
+    faults.send(&app).ecs_error(403, "Ecs.1000");
+    let outcomes: Vec<_> = records(&app.database()).iter().map(|record| record["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["denied", "refused"]);
+}
+
+#[test]
+fn a_body_that_never_ends_is_408_before_anybody_asks_who_sends_it() {
+    let app = TestApp::start_with(|settings| settings.http.body_deadline_ms = 50);
+    let head =
+        format!("POST {} HTTP/1.1\r\nHost: x\r\nX-Auth-Token: x\r\nContent-Length: 9\r\n\r\n", groups_path());
+    send_raw(app.api, head.as_bytes()).gateway_error(408, "APIGW.0201");
+}
+
+#[test]
+fn what_is_not_a_decision_leaves_no_record() {
+    let app = TestApp::start_with(|settings| settings.http.body_bytes_max = 1_024);
+    let big = "x".repeat(1_025);
+    let requests: [(&str, &str, &[(&str, &str)], &str, u16); 7] = [
+        ("POST", &groups_path(), &[BAD_TOKEN, JSON], &create_body("web"), 401),
+        ("POST", &groups_path(), &[JSON], "{}", 400),
+        ("POST", "/v1", &[JSON], "{}", 404),
+        ("PUT", &groups_path(), &[JSON], "{}", 405),
+        ("POST", &groups_path(), &[JSON], &big, 413),
+        ("POST", &groups_path(), &[], "{}", 415),
+        ("DELETE", &group_path("x"), &[], "", 404),
+    ];
+    for (method, path, headers, body, status) in requests {
+        let answer = app.client.send(method, path, headers, body.as_bytes());
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
+    }
+    app.assert_untouched();
+}
+
+const HERE: ProjectId = ProjectId::from_bytes([1; 16]);
+const THERE: ProjectId = ProjectId::from_bytes([2; 16]);
+const GROUP: GroupId = GroupId::from_bytes([3; 16]);
+const USER: UserId = UserId::from_bytes([4; 16]);
+const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([5; 16]), source_ip: None, door: "v1" };
+
+const ACTIONS: [Action; 5] = [
+    Action::CreateServerGroup,
+    Action::ListServerGroups,
+    Action::ShowServerGroup,
+    Action::DeleteServerGroup,
+    Action::ResetDatabase,
+];
+
+/// The root of an account may do everything in its project: this permit is as wide as one can be.
+fn permit(action: Action, project_id: ProjectId) -> Permit {
+    let domain = Domain { domain_id: DomainId::from_bytes([6; 16]), name: "acct".to_owned() };
+    let user = Arc::new(User { user_id: USER, name: "alice".to_owned(), domain, is_root: true });
+    let who = Principal { user, project_id, credential: Credential::Token };
+    policy::permit(&who, ORIGIN, action, Some(project_id)).unwrap()
+}
+
+/// Every permit that there can be, of two projects.
+fn permits() -> Vec<Permit> {
+    let of_users =
+        [HERE, THERE].into_iter().flat_map(|project| ACTIONS.map(|action| permit(action, project)));
+    of_users.chain([policy::permit_reset(ORIGIN)]).collect()
+}
+
+/// One of each command, for the project [`HERE`], and the permit that it needs.
+fn commands() -> Vec<(Command, Permit)> {
+    let name = GroupName::try_from("web".to_owned()).unwrap();
+    let placement_rule = PlacementRule::AntiAffinity;
+    let commands = [
+        Command::CreateGroup { project_id: HERE, name, placement_rule, created_by: USER },
+        Command::DeleteGroup { project_id: HERE, group_id: GROUP },
+        Command::ResetDatabase,
+    ];
+    commands
+        .map(|command| {
+            // A new command does not compile until it has its permit here, and should be sampled above.
+            let needed = match command {
+                Command::CreateGroup { .. } => permit(Action::CreateServerGroup, HERE),
+                Command::DeleteGroup { .. } => permit(Action::DeleteServerGroup, HERE),
+                Command::ResetDatabase => policy::permit_reset(ORIGIN),
+            };
+            (command, needed)
+        })
+        .into()
+}
+
+#[test]
+fn the_store_takes_a_command_with_its_own_permit_and_refuses_it_with_every_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("ecs-groupd.db");
+    on_a_store(&database, async |store| {
+        for (command, needed) in commands() {
+            for permit in permits().into_iter().filter(|permit| *permit != needed) {
+                let (permitted, attempted) = (permit.action(), Action::of(&command));
+                assert_eq!(
+                    store.apply(permit, command.clone()).await,
+                    Err(StoreError::WrongPermit { permitted, attempted }),
+                    "{command:?}"
+                );
+            }
+        }
+    });
+    assert_eq!(records(&database), Vec::<Value>::new(), "none of them was even recorded");
+
+    on_a_store(&database, async |store| {
+        for (command, needed) in commands() {
+            let taken = store.apply(needed, command.clone()).await;
+            assert!(!matches!(taken, Err(StoreError::WrongPermit { .. })), "{command:?}: {taken:?}");
+        }
+    });
+    assert_eq!(records(&database).len(), commands().len());
+}
+
+#[test]
+fn the_store_reads_with_the_permit_for_that_read_and_with_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = Page::parse(None, None).unwrap();
+    on_a_store(&folder.path().join("ecs-groupd.db"), async |store| {
+        for permit in permits() {
+            let wrong = |attempted| StoreError::WrongPermit { permitted: permit.action(), attempted };
+            let group = store.group(&permit, GROUP).await;
+            match permit.action() {
+                Action::ShowServerGroup => assert_eq!(group, Ok(None)),
+                _ => assert_eq!(group, Err(wrong(Action::ShowServerGroup))),
+            }
+            let groups = store.groups(&permit, &page).await;
+            match permit.action() {
+                Action::ListServerGroups => assert_eq!(groups, Ok(Arc::from([]))),
+                _ => assert_eq!(groups, Err(wrong(Action::ListServerGroups))),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_read_shows_the_project_of_its_permit_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = Page::parse(None, None).unwrap();
+    on_a_store(&folder.path().join("ecs-groupd.db"), async |store| {
+        let (create, needed) = commands().swap_remove(0);
+        store.apply(needed, create).await.unwrap();
+        let listed = store.groups(&permit(Action::ListServerGroups, HERE), &page).await.unwrap();
+        let group_id = listed[0].group_id;
+        let elsewhere = store.groups(&permit(Action::ListServerGroups, THERE), &page).await.unwrap();
+        assert_eq!((listed.len(), elsewhere.len()), (1, 0));
+        let shown = async |project| store.group(&permit(Action::ShowServerGroup, project), group_id).await;
+        assert_eq!(shown(HERE).await.unwrap().as_deref(), Some(&listed[0]));
+        assert_eq!(shown(THERE).await, Ok(None));
+    });
+}
+
+/// Opens a store and its writer, does `work`, and closes both.
+fn on_a_store(database: &std::path::Path, work: impl AsyncFnOnce(&store::Store)) {
+    let options = store::Options {
+        database: database.to_owned(),
+        size_bytes_max: 0,
+        read_connections: 1,
+        read_deadline: std::time::Duration::from_secs(60),
+        queue_max: 16,
+        batch_max: 16,
+        checkpoint_every: std::time::Duration::from_secs(60),
+        limits: Limits { groups_per_project: 10, members_per_group: 10 },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (clock, ids) = (Clock::fixed(NOW), Ids::seeded(1));
+        let (store, writer) = store::open(options, clock, ids, Arc::new(Meter::default())).await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let work = async {
+            work(&store).await;
+            store.close().await;
+            drop(stop);
+        };
+        let (ended, ()) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
+        ended.unwrap();
+    });
+}

@@ -1,0 +1,141 @@
+//! The one table of errors: every status, code, shape and message, so that a review sees each in one diff.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use actix_web::ResponseError as _;
+use actix_web::http::Method;
+use ecs_groupd::access::action::Action;
+use ecs_groupd::access::policy::DeniedReason;
+use ecs_groupd::api::body::Malformed;
+use ecs_groupd::api::error::{EcsError, Failure};
+use ecs_groupd::domain::excerpt::Excerpt;
+use ecs_groupd::domain::id::{GroupId, RequestId};
+use ecs_groupd::domain::page::PageError;
+use ecs_groupd::domain::refusal::Refusal;
+use ecs_groupd::identities::Unauthenticated;
+use ecs_groupd::store::{StoreError, Unavailable};
+use serde_json::{Value, json};
+
+const REQUEST: RequestId = RequestId::from_bytes([0x44; 16]);
+const GROUP: GroupId = GroupId::from_bytes([0x22; 16]);
+
+/// A sample for each pattern. The patterns are one exhaustive match, so that a new variant does not compile until it
+/// has its sample here.
+macro_rules! samples {
+    ($($pattern:pat => $sample:expr,)*) => {
+        fn samples() -> Vec<Failure> {
+            #[deny(unreachable_patterns)]
+            fn is_listed(failure: &Failure) -> bool {
+                match failure { $($pattern => true,)* }
+            }
+            $(assert!(matches!($sample, $pattern), "{:?} is no {}", $sample, stringify!($pattern));)*
+            let samples = vec![$($sample),*];
+            assert!(samples.iter().all(is_listed));
+            samples
+        }
+    };
+}
+
+samples! {
+    Failure::NoSuchApi => Failure::NoSuchApi,
+    Failure::MethodNotAllowed { .. } => Failure::MethodNotAllowed { allow: vec![Method::GET, Method::POST] },
+    Failure::UriTooLong { .. } => Failure::UriTooLong { uri_bytes_max: 32_768 },
+    Failure::BodyTooLarge { .. } => Failure::BodyTooLarge { body_bytes_max: 1_048_576 },
+    Failure::BodyTimeout { .. } => Failure::BodyTimeout { body_deadline: Duration::from_secs(10) },
+    Failure::BodyBroken(_) => Failure::BodyBroken("it broke off".to_owned()),
+    Failure::UnsupportedContentType { found: Some(_) }
+        => Failure::UnsupportedContentType { found: Some(Excerpt::of("text/plain")) },
+    Failure::UnsupportedContentType { found: None } => Failure::UnsupportedContentType { found: None },
+    Failure::Unauthenticated(Unauthenticated::Missing) => Failure::Unauthenticated(Unauthenticated::Missing),
+    Failure::Unauthenticated(Unauthenticated::UnknownToken)
+        => Failure::Unauthenticated(Unauthenticated::UnknownToken),
+    Failure::Unauthenticated(Unauthenticated::UnverifiedSignature)
+        => Failure::Unauthenticated(Unauthenticated::UnverifiedSignature),
+    Failure::Unauthenticated(Unauthenticated::Unreadable)
+        => Failure::Unauthenticated(Unauthenticated::Unreadable),
+    Failure::Denied(DeniedReason::OtherProject) => Failure::Denied(DeniedReason::OtherProject),
+    Failure::Malformed(Malformed::EmptyBody) => Failure::Malformed(Malformed::EmptyBody),
+    Failure::Malformed(Malformed::NotJson(_))
+        => Failure::Malformed(Malformed::NotJson("expected value at line 1 column 1".to_owned())),
+    Failure::Malformed(Malformed::Field { .. })
+        => Failure::Malformed(Malformed::field("server_group.name", "is required")),
+    Failure::Page(PageError::Limit(_)) => Failure::Page(PageError::Limit(Excerpt::of("0"))),
+    Failure::Page(PageError::Marker(_)) => Failure::Page(PageError::Marker(Excerpt::of("x"))),
+    Failure::Page(PageError::MarkerAlone) => Failure::Page(PageError::MarkerAlone),
+    Failure::NoSuchGroup { .. } => Failure::NoSuchGroup { group: Excerpt::of("x \"y\"") },
+    Failure::Store(StoreError::Refused(Refusal::GroupNotFound { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::GroupNotFound { group_id: GROUP })),
+    Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { groups_max: 10 })),
+    Failure::Store(StoreError::Unavailable(Unavailable::QueueFull))
+        => Failure::Store(StoreError::Unavailable(Unavailable::QueueFull)),
+    Failure::Store(StoreError::Unavailable(Unavailable::DiskFull))
+        => Failure::Store(StoreError::Unavailable(Unavailable::DiskFull)),
+    Failure::Store(StoreError::Unavailable(Unavailable::Busy))
+        => Failure::Store(StoreError::Unavailable(Unavailable::Busy)),
+    Failure::Store(StoreError::Unavailable(Unavailable::Stopping))
+        => Failure::Store(StoreError::Unavailable(Unavailable::Stopping)),
+    Failure::Store(StoreError::OutcomeUnknown(_))
+        => Failure::Store(StoreError::OutcomeUnknown(SECRET.to_owned())),
+    Failure::Store(StoreError::Disk(_)) => Failure::Store(StoreError::Disk(SECRET.to_owned())),
+    Failure::Store(StoreError::Corrupt { .. })
+        => Failure::Store(StoreError::Corrupt { table: "server_group", key: SECRET.to_owned() }),
+    Failure::Store(StoreError::WrongPermit { .. }) => Failure::Store(StoreError::WrongPermit {
+        permitted: Action::ShowServerGroup,
+        attempted: Action::DeleteServerGroup,
+    }),
+    Failure::Store(StoreError::Database(_)) => Failure::Store(StoreError::Database(SECRET.to_owned())),
+    Failure::Internal(_) => Failure::Internal(SECRET.to_owned()),
+}
+
+/// Stands where a failure holds what is for the log alone.
+const SECRET: &str = "/var/lib/ecs-groupd: line 7 of the inside";
+
+/// The shape of a body, and its code and message, after checking that it has exactly the keys of its shape.
+fn shape(body: &[u8]) -> (&'static str, String, String) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if body.get("error").is_some() {
+        let (code, message) = (text(&body["error"]["code"]), text(&body["error"]["message"]));
+        assert_eq!(body, json!({ "error": { "message": message, "code": code } }));
+        ("ecs", code, message)
+    } else {
+        let (code, message) = (text(&body["error_code"]), text(&body["error_msg"]));
+        let request_id = REQUEST.to_string();
+        assert_eq!(body, json!({ "error_msg": message, "error_code": code, "request_id": request_id }));
+        ("gateway", code, message)
+    }
+}
+
+#[test]
+fn every_failure_has_its_status_code_shape_and_message() {
+    let mut table = format!("{:<7}{:<12}{:<9}message\n", "status", "code", "shape");
+    for failure in samples() {
+        let answer = failure.answer();
+        let (shape, code, message) = shape(&EcsError(failure).render(REQUEST));
+        assert_eq!((&*code, &message), (answer.code, &answer.message));
+        writeln!(table, "{:<7}{code:<12}{shape:<9}{message}", answer.status.as_u16()).unwrap();
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn what_is_for_the_log_alone_is_not_told_to_clients() {
+    for failure in samples() {
+        let body = String::from_utf8(EcsError(failure).render(REQUEST)).unwrap();
+        assert!(!body.contains(SECRET), "{body}");
+    }
+}
+
+#[test]
+fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
+    for failure in samples() {
+        let response = EcsError(failure.clone()).error_response();
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+        let status = response.status().as_u16();
+        assert_eq!(header("allow"), (status == 405).then_some("GET, POST"), "{failure:?}");
+        assert_eq!(header("www-authenticate"), (status == 401).then_some("X-Auth-Token"), "{failure:?}");
+        assert_eq!(header("retry-after"), (status == 503).then_some("1"), "{failure:?}");
+    }
+}
