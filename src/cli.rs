@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::clock::{Clock, Ids};
 use crate::ops::{self, OpsError};
-use crate::server::ready::{self, Ready};
+use crate::server::ready::{self, Ready, ReadyFile};
 use crate::server::{self, ServeError, stop};
 use crate::settings::{self, Overrides, Settings, SettingsError};
 use crate::store::OpenError;
@@ -169,10 +169,11 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
         let stop = stop::requested(arguments.exit_with_parent)?;
         let ids = Ids::random().map_err(ServeError::from)?;
         let server = server::build(&settings, arguments.dev, Clock::System, ids).await?;
+        let ready_file = arguments.ready_file.as_deref().map(ReadyFile::new).transpose()?;
         let announce = |addresses: &server::Addresses| {
-            let ready = Ready::dev(addresses);
-            if let Some(path) = &arguments.ready_file {
-                ready.write(path)?;
+            let ready = Ready::dev(addresses, settings.dev.anonymous);
+            if let Some(file) = &ready_file {
+                file.write(&ready)?;
             }
             // A closed standard output is no reason to stop.
             let _ = ready.print(&settings.database.path);
@@ -186,14 +187,9 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
         };
         server.run(announce, stop).await.map_err(CliError::from)
     });
-    if let Some(path) = &arguments.ready_file {
-        // Whoever waits for the next start must not find this one's.
-        let _ = std::fs::remove_file(path);
-    }
-    if let Some(folder) = folder {
-        folder.close()?;
-    }
-    served
+    let removed = folder.map_or(Ok(()), tempfile::TempDir::close);
+    served?;
+    Ok(removed?)
 }
 
 fn ephemeral_folder() -> io::Result<tempfile::TempDir> {

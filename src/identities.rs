@@ -56,8 +56,8 @@ pub enum Unauthenticated {
     /// `Authorization` holds something that cannot be verified here.
     #[error("AK/SK signatures are not verified by this version: send X-Auth-Token")]
     UnverifiedSignature,
-    /// A credential header that is not text.
-    #[error("a credential header is not text")]
+    /// A credential header that is not text, or occurs twice.
+    #[error("a credential header is not text, or occurs twice")]
     Unreadable,
 }
 

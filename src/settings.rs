@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::HttpLimits;
 use crate::domain::rules::Limits;
@@ -75,7 +76,15 @@ pub struct Settings {
 #[serde(deny_unknown_fields)]
 pub struct Api {
     /// Where the API listens.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_not_an_address| {
+        serde::de::Error::custom(format!("must be ADDRESS:PORT, as in 127.0.0.1:8774, and is {text:?}"))
+    })
 }
 
 /// `[control]`
@@ -202,7 +211,7 @@ pub struct Log {
 
 /// What is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum LogLevel {
     /// Nothing.
     Off,
@@ -218,9 +227,25 @@ pub enum LogLevel {
     Trace,
 }
 
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "off" => Ok(Self::Off),
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "info" => Ok(Self::Info),
+            "debug" => Ok(Self::Debug),
+            "trace" => Ok(Self::Trace),
+            _ => Err(format!("must be off, error, warn, info, debug or trace, and is {text:?}")),
+        }
+    }
+}
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum LogFormat {
     /// Human on a terminal, JSON otherwise.
     Auto,
@@ -228,6 +253,19 @@ pub enum LogFormat {
     Human,
     /// For machines.
     Json,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "auto" => Ok(Self::Auto),
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("must be auto, human or json, and is {text:?}")),
+        }
+    }
 }
 
 /// What the flags override.
@@ -268,33 +306,42 @@ impl Settings {
             builder = builder.add_source(source);
         }
         check_keys(&known, &environment.collect()?, "the environment")?;
+        let database = match &overrides.database {
+            None => None,
+            Some(path) => Some(path.to_str().ok_or_else(|| SettingsError::Value {
+                key: "database.path",
+                rule: format!("must be a path in UTF-8, and is {}", path.display()),
+            })?),
+        };
         let settings: Self = builder
             .add_source(environment)
             .set_override_option("api.listen", overrides.api_listen.clone())?
             .set_override_option("control.listen", overrides.control_listen.clone())?
-            .set_override_option(
-                "database.path",
-                overrides.database.as_ref().map(|path| path.display().to_string()),
-            )?
+            .set_override_option("database.path", database)?
             .build()?
             .try_deserialize()?;
         settings.validate()?;
         Ok(settings)
     }
 
-    /// Each range, in one place.
+    /// Each range, in one place. The upper ends are far above sense, and far below what a machine chokes on.
     fn validate(&self) -> Result<(), SettingsError> {
-        at_least("http.body_bytes_max", self.http.body_bytes_max as u64, 1_024)?;
-        at_least("http.body_deadline_ms", self.http.body_deadline_ms, 10)?;
-        at_least("http.head_deadline_ms", self.http.head_deadline_ms, 10)?;
-        at_least("http.uri_bytes_max", self.http.uri_bytes_max as u64, 256)?;
-        at_least("http.keep_alive_s", self.http.keep_alive_s, 1)?;
-        at_least("http.connections_per_worker_max", self.http.connections_per_worker_max as u64, 1)?;
-        at_least("database.read_connections", self.database.read_connections.into(), 1)?;
-        at_least("database.read_deadline_ms", self.database.read_deadline_ms, 10)?;
-        at_least("database.queue_max", self.database.queue_max as u64, 1)?;
-        at_least("database.batch_max", self.database.batch_max as u64, 1)?;
-        at_least("database.checkpoint_every_s", self.database.checkpoint_every_s, 1)
+        let Self { http, database, .. } = self;
+        let size = |number: usize| number as u64;
+        in_range("http.workers", size(http.workers), 0..=512)?;
+        in_range("http.body_bytes_max", size(http.body_bytes_max), 1_024..=1 << 30)?;
+        in_range("http.body_deadline_ms", http.body_deadline_ms, 10..=HOUR_MS)?;
+        in_range("http.head_deadline_ms", http.head_deadline_ms, 10..=HOUR_MS)?;
+        // The framework itself takes heads of up to 128 KiB.
+        in_range("http.uri_bytes_max", size(http.uri_bytes_max), 256..=65_536)?;
+        in_range("http.keep_alive_s", http.keep_alive_s, 1..=HOUR_MS / 1_000)?;
+        in_range("http.connections_per_worker_max", size(http.connections_per_worker_max), 1..=1_000_000)?;
+        in_range("http.stop_deadline_s", http.stop_deadline_s, 0..=HOUR_MS / 1_000)?;
+        in_range("database.read_connections", database.read_connections.into(), 1..=256)?;
+        in_range("database.read_deadline_ms", database.read_deadline_ms, 10..=HOUR_MS)?;
+        in_range("database.queue_max", size(database.queue_max), 1..=1_000_000)?;
+        in_range("database.batch_max", size(database.batch_max), 1..=10_000)?;
+        in_range("database.checkpoint_every_s", database.checkpoint_every_s, 1..=86_400)
     }
 
     /// How the store is opened.
@@ -330,11 +377,15 @@ fn environment() -> Environment {
     Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true)
 }
 
-fn at_least(key: &'static str, value: u64, least: u64) -> Result<(), SettingsError> {
-    if value >= least {
+/// The longest that any deadline may be.
+const HOUR_MS: u64 = 3_600_000;
+
+fn in_range(key: &'static str, value: u64, range: RangeInclusive<u64>) -> Result<(), SettingsError> {
+    if range.contains(&value) {
         return Ok(());
     }
-    Err(SettingsError::Value { key, rule: format!("must be at least {least}, and is {value}") })
+    let (least, most) = range.into_inner();
+    Err(SettingsError::Value { key, rule: format!("must be from {least} to {most}, and is {value}") })
 }
 
 /// The full names of all values in a source.

@@ -151,7 +151,7 @@ impl Bench {
             let (mut product, mut constant) = (vec![], vec![]);
             for _ in 0..self.rounds {
                 let running = Running::start(Contender::Product, &database)?;
-                self.keep_answers(&running, &show, &database)?;
+                Self::keep_answers(&running, &show, &database)?;
                 product.push(load::run(running.address, ask, 64, self.seconds, self.folder.path())?);
                 running.stop()?;
                 let running = Running::start(Contender::Static, &database)?;
@@ -174,7 +174,7 @@ impl Bench {
     }
 
     /// Keeps what the product answers, for `serve-static` to send.
-    fn keep_answers(&self, running: &Running, show: &Ask, database: &Path) -> Result<(), Error> {
+    fn keep_answers(running: &Running, show: &Ask, database: &Path) -> Result<(), Error> {
         let get = |ask: &Ask| -> Result<String, Error> {
             let mut answer = ureq::get(format!("http://{}{}", running.address, ask.path())).call()?;
             Ok(answer.body_mut().read_to_string()?)
@@ -311,7 +311,7 @@ fn apply_all(
     command: impl Fn(&ecs_groupd::access::principal::Principal, usize) -> Command,
 ) -> Result<(), Error> {
     let mut options = Settings::load(None, &Overrides::default())?.store_options();
-    options.database = database.to_owned();
+    options.database = PathBuf::from(database);
     options.limits.groups_per_project = u32::MAX;
     let batch = options.batch_max;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

@@ -71,8 +71,20 @@ begin
     select raise(abort, 'audit_record_is_never_updated');
 end;
 
+-- `insert or replace` would delete without firing a delete trigger.
+create trigger audit_record_is_never_replaced before insert on audit_record
+when exists (select 1 from audit_record where seq = new.seq)
+begin
+    select raise(abort, 'audit_record_is_never_replaced');
+end;
+
 create trigger audit_record_is_deleted_only_when_sealed before delete on audit_record
-when old.seq > (select sealed_up_to from audit_edge)
+when old.seq > coalesce((select sealed_up_to from audit_edge), 0)
 begin
     select raise(abort, 'audit_record_is_deleted_only_when_sealed');
+end;
+
+create trigger audit_edge_is_never_deleted before delete on audit_edge
+begin
+    select raise(abort, 'audit_edge_is_never_deleted');
 end;

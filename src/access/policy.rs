@@ -33,6 +33,8 @@ pub struct Denied {
 pub enum DeniedReason {
     /// The project of the URL is not the one that the credential is good for.
     OtherProject,
+    /// The action is the operator's alone.
+    OperatorOnly,
 }
 
 impl DeniedReason {
@@ -41,6 +43,7 @@ impl DeniedReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::OtherProject => "other_project",
+            Self::OperatorOnly => "operator_only",
         }
     }
 }
@@ -57,14 +60,12 @@ pub fn permit(
     action: Action,
     on: Option<ProjectId>,
 ) -> Result<Permit, Denied> {
+    let denied = |reason| Err(Denied { principal: who.clone(), origin, action, on, reason });
     if on != Some(who.project_id) {
-        return Err(Denied {
-            principal: who.clone(),
-            origin,
-            action,
-            on,
-            reason: DeniedReason::OtherProject,
-        });
+        return denied(DeniedReason::OtherProject);
+    }
+    if action == Action::ResetDatabase {
+        return denied(DeniedReason::OperatorOnly);
     }
     // Every caller there is so far is the root of its account, which may do everything in its projects.
     Ok(Permit { actor: Actor::User(who.clone()), origin, action, project_id: on })

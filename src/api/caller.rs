@@ -4,7 +4,7 @@ use std::future::{Ready, ready};
 
 use actix_web::body::{self, BodyStream, BoxBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
@@ -68,10 +68,13 @@ async fn read_body(request: &mut ServiceRequest) -> Result<Bytes, Failure> {
 }
 
 fn principal(request: &HttpRequest) -> Result<Principal, Failure> {
-    let text = |name: &HeaderName| match request.headers().get(name).map(|value| value.to_str()) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_not_ascii)) => Err(Failure::Unauthenticated(Unauthenticated::Unreadable)),
+    let text = |name: &HeaderName| {
+        let mut values = request.headers().get_all(name).map(HeaderValue::to_str);
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some(Ok(text)), None) => Ok(Some(text)),
+            _ => Err(Failure::Unauthenticated(Unauthenticated::Unreadable)),
+        }
     };
     let presented = Presented { token: text(&X_AUTH_TOKEN)?, authorization: text(&AUTHORIZATION)? };
     app_data::<Identities>(request)?.authenticate(presented).map_err(Failure::Unauthenticated)

@@ -138,6 +138,9 @@ impl Failure {
             Self::Denied(DeniedReason::OtherProject) => {
                 (400, "Ecs.0023", "project_id in token mismatches with project_id in url.".to_owned())
             }
+            Self::Denied(DeniedReason::OperatorOnly) => {
+                (403, "Pdp.0001", "Policy doesn't allow this action to be performed.".to_owned())
+            }
             Self::Malformed(malformed @ Malformed::EmptyBody) => (400, "Common.0002", malformed.to_string()),
             Self::Malformed(malformed @ (Malformed::NotJson(_) | Malformed::Field { .. })) => {
                 (400, "Ecs.0005", malformed.to_string())

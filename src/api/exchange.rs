@@ -90,10 +90,11 @@ fn with_error_body(response: ServiceResponse<BoxBody>, request_id: RequestId) ->
         Some(error) => error.clone(),
         None => EcsError(foreign(&response)),
     };
-    let status = response.status();
-    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
-        // The client is told no more than that; what it was stands here.
-        tracing::error!(%request_id, failure = ?error.0, "a request failed");
+    // The client is told no more than its status; what it was stands here.
+    match response.status() {
+        StatusCode::SERVICE_UNAVAILABLE => tracing::warn!(%request_id, failure = ?error.0, "turned away"),
+        status if status.is_server_error() => tracing::error!(%request_id, failure = ?error.0, "failed"),
+        _ => {}
     }
     let mut response = response.map_body(|_, _| BoxBody::new(error.render(request_id)));
     let json = HeaderValue::from_static("application/json;charset=utf-8");

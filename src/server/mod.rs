@@ -3,10 +3,13 @@
 pub mod ready;
 pub mod stop;
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -45,8 +48,10 @@ pub enum ServeError {
         address: SocketAddr,
     },
     /// The address is taken, or may not be used.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{listener}: cannot listen on {address}: {source}")]
     Listen {
+        /// Which listener: the setting that says where it is.
+        listener: &'static str,
         /// The address or path.
         address: String,
         /// Why.
@@ -174,7 +179,11 @@ fn api_listener(settings: &Settings, shared: api::Shared) -> Result<(HttpListene
         .shutdown_timeout(settings.http.stop_deadline_s)
         .disable_signals()
         .bind(address)
-        .map_err(|source| ServeError::Listen { address: address.to_string(), source })?;
+        .map_err(|source| ServeError::Listen {
+            listener: "api.listen",
+            address: address.to_string(),
+            source,
+        })?;
     let bound = server.addrs().first().copied().unwrap_or(address);
     Ok((server.run(), bound))
 }
@@ -190,8 +199,15 @@ fn control_listener(
             .configure(control::mount(shared.clone()))
             .default_service(web::to(control::not_found))
     });
-    let server = server.workers(1).shutdown_timeout(http.stop_deadline_s).disable_signals();
-    let failed = |address: String| move |source| ServeError::Listen { address, source };
+    let server = server
+        .workers(1)
+        .max_connections(http.connections_per_worker_max)
+        .client_request_timeout(Duration::from_millis(http.head_deadline_ms))
+        .keep_alive(Duration::from_secs(http.keep_alive_s))
+        .shutdown_timeout(http.stop_deadline_s)
+        .disable_signals();
+    let failed =
+        |address: String| move |source| ServeError::Listen { listener: "control.listen", address, source };
     match listen {
         ControlListen::Auto | ControlListen::Off => Ok(None),
         ControlListen::Tcp(address) => {
@@ -200,10 +216,25 @@ fn control_listener(
             Ok(Some((server.run(), ControlAddress::Tcp(bound))))
         }
         ControlListen::Unix(path) => {
-            let server = server.bind_uds(&path).map_err(failed(path.display().to_string()))?;
+            let listener = unix_listener(&path).map_err(failed(path.display().to_string()))?;
+            let server = server.listen_uds(listener).map_err(failed(path.display().to_string()))?;
             Ok(Some((server.run(), ControlAddress::Unix(path))))
         }
     }
+}
+
+/// A socket that only this user may connect to. One that a killed service left there is replaced; one that somebody
+/// listens on, or any other file, is not.
+fn unix_listener(path: &Path) -> io::Result<UnixListener> {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() || UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
 }
 
 impl Server {
@@ -241,12 +272,18 @@ impl Server {
             ended = &mut writer => (Ok(()), Some(ended)),
         };
 
-        for handle in handles {
-            handle.stop(true).await;
+        // All are told before any is waited for.
+        let stopping: Vec<_> = handles.iter().map(|handle| handle.stop(true)).collect();
+        for stopped in stopping {
+            stopped.await;
         }
         for listener in listeners {
             // A listener that was told to stop has nothing to tell.
             let _ = listener.await;
+        }
+        if let Some(ControlAddress::Unix(path)) = &addresses.control {
+            // Somebody may have removed it already.
+            let _ = std::fs::remove_file(path);
         }
         store.close().await;
         let writer_ended = if let Some(ended) = writer_ended {
@@ -256,7 +293,7 @@ impl Server {
             writer.await
         };
         tracing::info!(commits = meter.commits.get(), records = meter.records.get(), "stopped");
-        worked.map_err(|source| ServeError::Io { what: "cannot say that it is ready", source })?;
+        worked.map_err(|source| ServeError::Io { what: "it did not get ready", source })?;
         writer_ended.map_err(|_panicked| ServeError::WriterPanicked)??;
         Ok(())
     }

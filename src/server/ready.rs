@@ -1,7 +1,7 @@
 //! Telling that the service is ready: to a file, to systemd, and to whoever sits at the terminal.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -11,6 +11,8 @@ use crate::identities::dev;
 /// What a client needs to start: the addresses, and the dev account.
 #[derive(Debug, Serialize)]
 pub struct Ready {
+    #[serde(skip)]
+    is_anonymous_allowed: bool,
     api_url: String,
     control_url: Option<String>,
     region: &'static str,
@@ -28,8 +30,9 @@ pub struct Ready {
 impl Ready {
     /// The dev account at `addresses`.
     #[must_use]
-    pub fn dev(addresses: &Addresses) -> Self {
+    pub fn dev(addresses: &Addresses, is_anonymous_allowed: bool) -> Self {
         Self {
+            is_anonymous_allowed,
             api_url: format!("http://{}", addresses.api),
             control_url: addresses.control.as_ref().map(|address| match address {
                 ControlAddress::Tcp(address) => format!("http://{address}"),
@@ -48,28 +51,17 @@ impl Ready {
         }
     }
 
-    /// Writes `path` in one step: whoever sees the file sees all of it.
-    ///
-    /// # Errors
-    /// When its folder cannot be written.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.persist(path)?;
-        Ok(())
-    }
-
     /// Prints the account, and a command to try it with.
     ///
     /// # Errors
     /// When standard output is closed.
     pub fn print(&self, database: &Path) -> io::Result<()> {
         let Self { api_url, region, project_id, user_name, password, domain_name, .. } = self;
+        let token_header = if self.is_anonymous_allowed {
+            String::new()
+        } else {
+            format!(" -H 'X-Auth-Token: {}'", self.token)
+        };
         let control = self.control_url.as_deref().unwrap_or("off");
         let mut out = io::stdout().lock();
         write!(
@@ -84,7 +76,7 @@ impl Ready {
 
 Create a group:
   curl {api_url}/v1/{project_id}/cloudservers/os-server-groups \\
-    -H 'Content-Type: application/json' \\
+    -H 'Content-Type: application/json'{token_header} \\
     -d '{{\"server_group\":{{\"name\":\"web\",\"policies\":[\"anti-affinity\"]}}}}'
 
 ",
@@ -96,6 +88,55 @@ Create a group:
         )?;
         out.flush()
     }
+}
+
+/// The file that says so. It goes when this goes, so that nobody takes the last start's addresses for this one's.
+#[derive(Debug)]
+pub struct ReadyFile {
+    path: PathBuf,
+}
+
+impl ReadyFile {
+    /// At `path`; one that a killed service left there is removed.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, &error)),
+            _ => Ok(Self { path: path.to_owned() }),
+        }
+    }
+
+    /// Writes it in one step: whoever sees the file sees all of it.
+    ///
+    /// # Errors
+    /// When its folder cannot be written.
+    pub fn write(&self, ready: &Ready) -> io::Result<()> {
+        let folder = match self.path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            serde_json::to_writer_pretty(&mut file, ready)?;
+            file.write_all(b"\n")?;
+            file.persist(&self.path)?;
+            Ok(())
+        };
+        write().map_err(|error: io::Error| named(&self.path, &error))
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        // Gone already, or never written, is fine.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("the ready file {}: {error}", path.display()))
 }
 
 /// Tells systemd, if it asked to be told.

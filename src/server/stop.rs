@@ -37,7 +37,13 @@ fn standard_input_closes() -> io::Result<oneshot::Receiver<()>> {
     let (closed, gone) = oneshot::channel();
     let read = move || {
         let mut ignored = [0; 1024];
-        while matches!(io::stdin().read(&mut ignored), Ok(1..)) {}
+        loop {
+            match io::stdin().read(&mut ignored) {
+                Ok(0) => break,
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
         drop(closed);
     };
     thread::Builder::new().name("parent".to_owned()).spawn(read)?;

@@ -7,11 +7,12 @@
 //! | what failed | what is on disk | what is answered | what the writer does next |
 //! |---|---|---|---|
 //! | nothing | the batch | each its own decision | the next batch |
-//! | before COMMIT, disk full or busy | nothing | 503 to all | a new connection, the next batch |
-//! | before COMMIT, anything else | nothing | each is run again alone, so that only the culprit gets the error | a new connection |
-//! | COMMIT, disk full | nothing: SQLite rolled back by itself | 503 to all | a new connection, the next batch |
-//! | COMMIT, otherwise | not known | "outcome unknown" to all, nothing is run again | a new connection |
-//! | an I/O error, wherever | not known, if at COMMIT | 503 before COMMIT, "outcome unknown" at it | stops; the process exits and starts anew |
+//! | before COMMIT: disk full, busy, no connection | nothing | the same error to all | a new connection, the next batch |
+//! | before COMMIT: anything else | nothing | each is run again alone, so that only the culprit gets the error | a new connection |
+//! | COMMIT: disk full | nothing: SQLite rolled back by itself | 503 to all | a new connection, the next batch |
+//! | COMMIT: otherwise | not known | "outcome unknown" to all, nothing is run again | a new connection |
+//! | an I/O error, wherever; a damaged log | not known, if at COMMIT | 503 before COMMIT, "outcome unknown" at it | stops; the process exits and starts anew |
+//! | the writer itself: it panicked | not known | "outcome unknown" to all | nothing; the process exits |
 //!
 //! A new connection after every failure, since `sqlx` 0.9 goes on counting a transaction that SQLite has already
 //! rolled back, and then refuses every later BEGIN on that connection.
@@ -60,6 +61,8 @@ pub struct Writer {
     jobs: mpsc::Receiver<Job>,
     /// `None` after a failure, until a new one is open.
     conn: Option<SqliteConnection>,
+    /// See [`open::anchor`]; `None` only while stopping.
+    anchor: Option<SqliteConnection>,
     head: Head,
     /// The counters of the projects that were written lately, so that a create need not read them.
     counters: HashMap<ProjectId, ProjectFacts>,
@@ -79,10 +82,105 @@ pub struct WriterFailed(String);
 /// A batch that did not commit, or may not have.
 #[derive(Debug)]
 enum Failed {
-    /// Certainly nothing happened.
+    /// There is no transaction to write it in; no job is to blame, and certainly nothing happened.
+    NotBegun(StoreError),
+    /// A statement failed; certainly nothing happened.
     BeforeCommit(StoreError),
     /// COMMIT failed.
     AtCommit(Fault, String),
+    /// The disk fails, or the log is damaged; certainly nothing happened, and nothing will.
+    Hopeless(String),
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Disk(error) => Self::Hopeless(error),
+            StoreError::Unavailable(_) => Self::NotBegun(error),
+            _ => Self::BeforeCommit(error),
+        }
+    }
+}
+
+impl Failed {
+    /// The transaction did not begin, so that no job is to blame.
+    fn not_begun(error: StoreError) -> Self {
+        match error.into() {
+            Self::BeforeCommit(error) => Self::NotBegun(error),
+            other => other,
+        }
+    }
+}
+
+impl From<OpenError> for Failed {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::DiskFull => Self::NotBegun(StoreError::Unavailable(Unavailable::DiskFull)),
+            OpenError::Busy => Self::NotBegun(StoreError::Unavailable(Unavailable::Busy)),
+            OpenError::Disk(error) => Self::Hopeless(error),
+            OpenError::Damaged(_) => Self::Hopeless(error.to_string()),
+            other => Self::NotBegun(StoreError::Database(other.to_string())),
+        }
+    }
+}
+
+/// Jobs that were taken from the queue. Whoever is not answered, because the writer panicked, is told that nobody
+/// knows.
+struct Taken {
+    jobs: Vec<Job>,
+}
+
+impl Taken {
+    /// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
+    fn answer_each(mut self, decisions: Vec<Result<Change, Refusal>>) {
+        let mut decisions = decisions.into_iter();
+        for job in self.jobs.drain(..) {
+            match job {
+                Job::Apply { answer, .. } => {
+                    if let Some(decision) = decisions.next() {
+                        let _ = answer.send(decision.map_err(StoreError::from));
+                    }
+                }
+                Job::Record { answer, .. } => {
+                    let _ = answer.send(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Answers every job with the same error.
+    fn answer_all(mut self, error: &StoreError) {
+        for job in self.jobs.drain(..) {
+            job.fail(error);
+        }
+    }
+
+    /// Each job as a batch of its own.
+    fn one_by_one(mut self) -> Vec<Self> {
+        self.jobs.drain(..).map(|job| Self { jobs: vec![job] }).collect()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let unknown = StoreError::OutcomeUnknown("the writer stopped in the middle of it".to_owned());
+        for job in self.jobs.drain(..) {
+            job.fail(&unknown);
+        }
+    }
+}
+
+impl Job {
+    fn fail(self, error: &StoreError) {
+        match self {
+            Self::Apply { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+            Self::Record { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -96,12 +194,14 @@ impl Writer {
         failure: Arc<OnceLock<String>>,
     ) -> Result<Self, OpenError> {
         let lock = open::Lock::take(&options.database)?;
-        let mut conn = open::writer_connection(&options).await?;
+        let mut conn = open::first_connection(&options).await?;
         let head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        let anchor = Some(open::anchor(&options.database).await?);
         Ok(Self {
             options,
             jobs,
             conn: Some(conn),
+            anchor,
             head,
             counters: HashMap::new(),
             clock,
@@ -122,7 +222,7 @@ impl Writer {
     /// When the disk fails.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), WriterFailed> {
         let mut stop = pin!(stop);
-        let mut batch = Vec::with_capacity(self.options.batch_max);
+        let mut batch = Vec::new();
         let mut checkpoint = tokio::time::interval(self.options.checkpoint_every);
         checkpoint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         checkpoint.reset();
@@ -130,67 +230,53 @@ impl Writer {
             tokio::select! {
                 biased;
                 () = &mut stop, if !self.jobs.is_closed() => self.jobs.close(),
-                _ = checkpoint.tick() => self.empty_wal().await,
+                _ = checkpoint.tick() => self.shrink_wal().await?,
                 count = self.jobs.recv_many(&mut batch, self.options.batch_max) => {
                     if count == 0 { break }
-                    self.batch(std::mem::take(&mut batch)).await?;
+                    self.batch(Taken { jobs: std::mem::take(&mut batch) }).await?;
                 }
             }
         }
-        self.empty_wal().await;
-        if let Some(conn) = self.conn.take() {
-            open::close(conn).await;
-        }
-        Ok(())
+        self.close().await
     }
 
     /// Carries a batch to one of the ends in the table above.
-    async fn batch(&mut self, jobs: Vec<Job>) -> Result<(), WriterFailed> {
-        match self.attempt(&jobs).await {
+    async fn batch(&mut self, taken: Taken) -> Result<(), WriterFailed> {
+        let failed = match self.attempt(&taken.jobs).await {
             Ok(decisions) => {
-                answer_each(jobs, decisions);
+                taken.answer_each(decisions);
+                return Ok(());
+            }
+            Err(failed) => failed,
+        };
+        self.drop_connection().await;
+        let jobs = taken.jobs.len();
+        match failed {
+            Failed::Hopeless(error) => {
+                taken.answer_all(&StoreError::Disk(error.clone()));
+                Err(self.fail(error))
+            }
+            Failed::BeforeCommit(error) if jobs > 1 => {
+                tracing::warn!(%error, jobs, "a batch failed; each attempt is run alone");
+                for alone in taken.one_by_one() {
+                    Box::pin(self.batch(alone)).await?;
+                }
                 Ok(())
             }
-            Err(failed) => {
-                self.drop_connection().await;
-                match failed {
-                    Failed::BeforeCommit(StoreError::Unavailable(reason)) => {
-                        tracing::warn!(%reason, jobs = jobs.len(), "a batch was not written");
-                        answer_all(jobs, &StoreError::Unavailable(reason));
-                        Ok(())
-                    }
-                    Failed::BeforeCommit(StoreError::Disk(error)) => {
-                        answer_all(jobs, &StoreError::Disk(error.clone()));
-                        Err(self.fail(error))
-                    }
-                    Failed::BeforeCommit(error) if jobs.len() == 1 => {
-                        tracing::error!(%error, "an attempt was not written");
-                        answer_all(jobs, &error);
-                        Ok(())
-                    }
-                    Failed::BeforeCommit(error) => {
-                        tracing::warn!(%error, jobs = jobs.len(), "a batch failed; each attempt is run alone");
-                        for job in jobs {
-                            Box::pin(self.batch(vec![job])).await?;
-                        }
-                        Ok(())
-                    }
-                    Failed::AtCommit(Fault::Full, _) => {
-                        let full = Unavailable::DiskFull;
-                        tracing::warn!(reason = %full, jobs = jobs.len(), "a batch was not written: COMMIT failed");
-                        answer_all(jobs, &StoreError::Unavailable(full));
-                        Ok(())
-                    }
-                    Failed::AtCommit(fault, error) => {
-                        tracing::error!(
-                            error,
-                            jobs = jobs.len(),
-                            "a commit failed: its outcome is not known"
-                        );
-                        answer_all(jobs, &StoreError::OutcomeUnknown(error.clone()));
-                        if fault == Fault::Io { Err(self.fail(error)) } else { Ok(()) }
-                    }
-                }
+            Failed::NotBegun(error) | Failed::BeforeCommit(error) => {
+                tracing::warn!(%error, jobs, "a batch was not written");
+                taken.answer_all(&error);
+                Ok(())
+            }
+            Failed::AtCommit(Fault::Full, error) => {
+                tracing::warn!(error, jobs, "a batch was not written: COMMIT failed");
+                taken.answer_all(&StoreError::Unavailable(Unavailable::DiskFull));
+                Ok(())
+            }
+            Failed::AtCommit(fault, error) => {
+                tracing::error!(error, jobs, "a commit failed: its outcome is not known");
+                taken.answer_all(&StoreError::OutcomeUnknown(error.clone()));
+                if fault == Fault::Io { Err(self.fail(error)) } else { Ok(()) }
             }
         }
     }
@@ -200,11 +286,11 @@ impl Writer {
         let conn = if let Some(conn) = &mut self.conn {
             conn
         } else {
-            let (conn, head) = reopen(&self.options).await?;
-            self.head = head;
+            let conn = self.reopen().await?;
             self.conn.insert(conn)
         };
-        let mut tx = conn.begin_with("begin immediate").await.map_err(StoreError::from)?;
+        let mut tx =
+            conn.begin_with("begin immediate").await.map_err(StoreError::from).map_err(Failed::not_begun)?;
         let facts = read_facts(&mut tx, jobs, self.options.limits, &self.counters).await?;
         let Decided { decisions, facts, tail: Tail { head, records } } =
             decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids)?;
@@ -247,16 +333,46 @@ impl Writer {
     async fn drop_connection(&mut self) {
         self.versions.move_all_on();
         self.counters.clear();
-        if let Some(conn) = self.conn.take() {
-            open::close(conn).await;
+        open::close(self.conn.take()).await;
+    }
+
+    /// A new connection, and the head read from it: the last commit may or may not have happened.
+    async fn reopen(&mut self) -> Result<SqliteConnection, Failed> {
+        let mut conn = open::next_connection(&self.options).await?;
+        self.head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        // What recovery brought back may have been read, and kept, without it.
+        self.versions.move_all_on();
+        Ok(conn)
+    }
+
+    /// Cuts the WAL while the service goes on. Only a failing disk is a reason to stop.
+    async fn shrink_wal(&mut self) -> Result<(), WriterFailed> {
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        match open::shrink_wal(conn).await {
+            Err(OpenError::Disk(error)) => Err(self.fail(error)),
+            Err(error) => {
+                tracing::warn!(%error, "the WAL was not emptied");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
-    async fn empty_wal(&mut self) {
-        if let Some(conn) = &mut self.conn
-            && let Err(error) = open::truncate_wal(conn).await
-        {
-            tracing::warn!(%error, "the WAL was not emptied");
+    /// Leaves a database without a WAL, also when the last batch failed.
+    async fn close(mut self) -> Result<(), WriterFailed> {
+        open::close(self.anchor.take()).await;
+        let emptied = match (&mut self.conn, open::next_connection(&self.options)) {
+            (Some(conn), _) => open::empty_wal(conn).await,
+            (None, next) => next.await.map(|conn| self.conn = Some(conn)),
+        };
+        open::close(self.conn.take()).await;
+        match emptied {
+            Err(OpenError::Disk(error)) => Err(self.fail(error)),
+            Err(error) => {
+                tracing::warn!(%error, "the WAL was not emptied");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -265,24 +381,6 @@ impl Writer {
         let failure = WriterFailed(error);
         self.failure.get_or_init(|| failure.to_string());
         failure
-    }
-}
-
-/// A new connection, and the head read from it: the last commit may or may not have happened.
-async fn reopen(options: &Options) -> Result<(SqliteConnection, Head), StoreError> {
-    let mut conn = open::writer_connection(options).await.map_err(|error| match error {
-        OpenError::DiskFull => StoreError::Unavailable(Unavailable::DiskFull),
-        OpenError::WalHeld => StoreError::Unavailable(Unavailable::Busy),
-        OpenError::Damaged(error) => error,
-        other => StoreError::Database(other.to_string()),
-    })?;
-    let head = audit::head(&mut conn).await?;
-    Ok((conn, head))
-}
-
-impl From<StoreError> for Failed {
-    fn from(error: StoreError) -> Self {
-        Self::BeforeCommit(error)
     }
 }
 
@@ -445,35 +543,4 @@ async fn check_carried_facts(
     }
     assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");
     Ok(())
-}
-
-/// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
-fn answer_each(jobs: Vec<Job>, decisions: Vec<Result<Change, Refusal>>) {
-    let mut decisions = decisions.into_iter();
-    for job in jobs {
-        match job {
-            Job::Apply { answer, .. } => {
-                if let Some(decision) = decisions.next() {
-                    let _ = answer.send(decision.map_err(StoreError::from));
-                }
-            }
-            Job::Record { answer, .. } => {
-                let _ = answer.send(Ok(()));
-            }
-        }
-    }
-}
-
-/// Answers every job with the same error.
-fn answer_all(jobs: Vec<Job>, error: &StoreError) {
-    for job in jobs {
-        match job {
-            Job::Apply { answer, .. } => {
-                let _ = answer.send(Err(error.clone()));
-            }
-            Job::Record { answer, .. } => {
-                let _ = answer.send(Err(error.clone()));
-            }
-        }
-    }
 }

@@ -1,9 +1,11 @@
 //! Who is let in, in which order a request is checked, and what an attempt without rights leaves behind.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
-use ecs_groupd::access::policy::{self, Permit};
+use ecs_groupd::access::policy::{self, DeniedReason, Permit};
 use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, User};
 use ecs_groupd::api;
 use ecs_groupd::clock::{Clock, Ids};
@@ -17,10 +19,9 @@ use ecs_groupd::meter::Meter;
 use ecs_groupd::settings::Settings;
 use ecs_groupd::store::{self, StoreError};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
-use crate::harness::{
-    Answer, NOW, TestApp, connect, create_body, group_path, groups_path, read_answer, records, send_raw,
-};
+use crate::harness::{Answer, NOW, TestApp, create_body, group_path, groups_path, records, send_raw};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const GOOD_TOKEN: (&str, &str) = ("x-auth-token", dev::TOKEN);
@@ -94,11 +95,22 @@ fn credentials_that_are_presented_must_verify_even_where_none_would_do() {
 fn a_credential_that_is_not_text_is_401() {
     let app = TestApp::start();
     for header in ["X-Auth-Token", "Authorization"] {
-        let mut request =
-            format!("GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", groups_path());
-        request += &format!("{header}: ");
-        let request = [request.as_bytes(), b"d\xe9v\r\n\r\n"].concat();
+        let path = groups_path();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}: ");
+        let request = [head.as_bytes(), b"d\xe9v\r\n\r\n"].concat();
         send_raw(app.api, &request).gateway_error(401, "APIGW.0301");
+    }
+}
+
+#[test]
+fn a_second_credential_must_verify_as_the_first_must() {
+    let app = TestApp::start();
+    let good = format!("X-Auth-Token: {}\r\n", dev::TOKEN);
+    for credentials in [format!("{good}X-Auth-Token: x\r\n"), format!("X-Auth-Token: x\r\n{good}")] {
+        let path = groups_path();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{credentials}\r\n");
+        send_raw(app.api, request.as_bytes()).gateway_error(401, "APIGW.0301");
     }
 }
 
@@ -236,19 +248,17 @@ const GROUP: GroupId = GroupId::from_bytes([3; 16]);
 const USER: UserId = UserId::from_bytes([4; 16]);
 const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([5; 16]), source_ip: None, door: "v1" };
 
-const ACTIONS: [Action; 5] = [
-    Action::CreateServerGroup,
-    Action::ListServerGroups,
-    Action::ShowServerGroup,
-    Action::DeleteServerGroup,
-    Action::ResetDatabase,
-];
+/// What a user may be permitted; the operator's own action is none of it.
+const ACTIONS: [Action; 4] =
+    [Action::CreateServerGroup, Action::ListServerGroups, Action::ShowServerGroup, Action::DeleteServerGroup];
 
 /// The root of an account may do everything in its project: this permit is as wide as one can be.
 fn permit(action: Action, project_id: ProjectId) -> Permit {
     let domain = Domain { domain_id: DomainId::from_bytes([6; 16]), name: "acct".to_owned() };
     let user = Arc::new(User { user_id: USER, name: "alice".to_owned(), domain, is_root: true });
     let who = Principal { user, project_id, credential: Credential::Token };
+    let reset = policy::permit(&who, ORIGIN, Action::ResetDatabase, Some(project_id)).unwrap_err();
+    assert_eq!(reset.reason, DeniedReason::OperatorOnly, "not even the root of an account");
     policy::permit(&who, ORIGIN, action, Some(project_id)).unwrap()
 }
 
@@ -347,22 +357,22 @@ fn a_read_shows_the_project_of_its_permit_alone() {
 }
 
 /// Opens a store and its writer, does `work`, and closes both.
-fn on_a_store(database: &std::path::Path, work: impl AsyncFnOnce(&store::Store)) {
+fn on_a_store(database: &Path, work: impl AsyncFnOnce(&store::Store)) {
     let options = store::Options {
         database: database.to_owned(),
         size_bytes_max: 0,
         read_connections: 1,
-        read_deadline: std::time::Duration::from_secs(60),
+        read_deadline: Duration::from_mins(1),
         queue_max: 16,
         batch_max: 16,
-        checkpoint_every: std::time::Duration::from_secs(60),
+        checkpoint_every: Duration::from_mins(1),
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let (clock, ids) = (Clock::fixed(NOW), Ids::seeded(1));
         let (store, writer) = store::open(options, clock, ids, Arc::new(Meter::default())).await.unwrap();
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let (stop, stopped) = oneshot::channel::<()>();
         let work = async {
             work(&store).await;
             store.close().await;

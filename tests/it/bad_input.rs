@@ -401,10 +401,20 @@ fn a_chunked_body_that_never_ends_is_408_and_its_connection_is_closed() {
 #[test]
 fn a_body_that_never_ends_holds_no_connection_where_nobody_reads_it() {
     let app = TestApp::start();
+    let groups = groups_path();
+    let requests = [
+        ("POST", "/nowhere", 404),
+        ("POST", "/livez", 405),
+        ("PUT", &groups, 405),
+        ("OPTIONS", &groups, 204),
+        ("GET", "/livez", 200),
+        ("GET", "/readyz", 200),
+    ];
     for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
-        for (path, status) in [("/nowhere", 404), ("/livez", 405)] {
-            let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
-            send_raw(app.api, request.as_bytes()).gateway_error(status, "APIGW.0101");
+        for (method, path, status) in requests {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
+            let answer = send_raw(app.api, request.as_bytes());
+            assert_eq!(answer.status, status, "{method} {path}: {}", answer.text);
         }
     }
 }

@@ -481,14 +481,14 @@ proptest! {
     /// it checks, in every batch, that the facts that it carried are the facts that it wrote.
     #[test]
     fn after_every_batch_the_groups_counters_records_and_tree_are_those_of_a_plain_model(batches in batches()) {
-        const QUOTA: usize = 30;
+        const QUOTA: u32 = 30;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(bench(BATCH_MAX, QUOTA as u32, async |bench| {
+        runtime.block_on(bench(BATCH_MAX, QUOTA, async |bench| {
             let mut model = Model::default();
             let batch_count = batches.len() as u64;
             for (later_ms, steps) in batches {
                 bench.clock.set(Timestamp::from_millis(NOW.as_millis() + later_ms));
-                write_batch(bench, &mut model, QUOTA, &steps).await;
+                write_batch(bench, &mut model, QUOTA as usize, &steps).await;
             }
             let records = bench.records();
             assert_eq!(records.iter().map(outcome).collect::<Vec<_>>(), model.outcomes, "one for each attempt");

@@ -80,6 +80,8 @@ fn a_value_of_the_wrong_kind_is_refused_by_name() {
         ("[control]\nlisten = 'unix:'\n", "control.listen"),
         ("[control]\nlisten = 'there'\n", "control.listen"),
         ("[log]\nlevel = 'loud'\n", "log.level"),
+        ("[log]\nlevel = 'loud'\n", "must be off, error, warn, info, debug or trace, and is \"loud\""),
+        ("[api]\nlisten = 'here'\n", "must be ADDRESS:PORT, as in 127.0.0.1:8774, and is \"here\""),
         ("quota = 7\n", "quota"),
     ] {
         let said = refused(Some(file), &[]);
@@ -88,24 +90,35 @@ fn a_value_of_the_wrong_kind_is_refused_by_name() {
 }
 
 #[test]
-fn the_least_value_of_every_limit_is_taken_and_one_less_is_refused_by_name() {
-    for (section, name, least) in [
-        ("http", "body_bytes_max", 1_024),
-        ("http", "body_deadline_ms", 10),
-        ("http", "head_deadline_ms", 10),
-        ("http", "uri_bytes_max", 256),
-        ("http", "keep_alive_s", 1),
-        ("http", "connections_per_worker_max", 1),
-        ("database", "read_connections", 1),
-        ("database", "read_deadline_ms", 10),
-        ("database", "queue_max", 1),
-        ("database", "batch_max", 1),
-        ("database", "checkpoint_every_s", 1),
+fn the_ends_of_every_range_are_taken_and_one_beyond_is_refused_by_name() {
+    for (section, name, least, most) in [
+        ("http", "workers", 0, 512),
+        ("http", "body_bytes_max", 1_024, 1 << 30),
+        ("http", "body_deadline_ms", 10, 3_600_000),
+        ("http", "head_deadline_ms", 10, 3_600_000),
+        ("http", "uri_bytes_max", 256, 65_536),
+        ("http", "keep_alive_s", 1, 3_600),
+        ("http", "connections_per_worker_max", 1, 1_000_000),
+        ("http", "stop_deadline_s", 0, 3_600),
+        ("database", "read_connections", 1, 256),
+        ("database", "read_deadline_ms", 10, 3_600_000),
+        ("database", "queue_max", 1, 1_000_000),
+        ("database", "batch_max", 1, 10_000),
+        ("database", "checkpoint_every_s", 1, 86_400),
     ] {
-        let file = |value: u64| format!("[{section}]\n{name} = {value}\n");
-        assert!(load(Some(&file(least)), &[], &Overrides::default()).is_ok(), "{section}.{name}");
-        let said = refused(Some(&file(least - 1)), &[]);
-        assert!(said.contains(&format!("setting `{section}.{name}` must be at least {least}")), "{said}");
+        let file = |value: i64| format!("[{section}]\n{name} = {value}\n");
+        for value in [least, most] {
+            assert!(
+                load(Some(&file(value)), &[], &Overrides::default()).is_ok(),
+                "{section}.{name} = {value}"
+            );
+        }
+        for value in [least - 1, most + 1] {
+            let said = refused(Some(&file(value)), &[]);
+            assert!(said.contains(&format!("{section}.{name}")), "{said}");
+        }
+        let said = refused(Some(&file(most + 1)), &[]);
+        assert!(said.contains(&format!("`{section}.{name}` must be from {least} to {most}")), "{said}");
     }
 }
 

@@ -199,7 +199,7 @@ fn a_create_beyond_the_quota_is_refused_and_recorded() {
     let wrapped: Value = serde_json::from_str(&answer.ecs_error(403, "Ecs.1000")).unwrap();
     let message = "Quota exceeded, too many server groups.";
     assert_eq!(wrapped, json!({ "forbidden": { "message": message, "code": 403 } }));
-    assert_eq!(app.client.list_ids(), [id.clone()]);
+    assert_eq!(app.client.list_ids(), std::slice::from_ref(&id));
 
     let record = records(&app.database()).pop().unwrap();
     assert_eq!(record["request_id"], answer.request_id());

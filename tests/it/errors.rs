@@ -55,6 +55,7 @@ samples! {
     Failure::Unauthenticated(Unauthenticated::Unreadable)
         => Failure::Unauthenticated(Unauthenticated::Unreadable),
     Failure::Denied(DeniedReason::OtherProject) => Failure::Denied(DeniedReason::OtherProject),
+    Failure::Denied(DeniedReason::OperatorOnly) => Failure::Denied(DeniedReason::OperatorOnly),
     Failure::Malformed(Malformed::EmptyBody) => Failure::Malformed(Malformed::EmptyBody),
     Failure::Malformed(Malformed::NotJson(_))
         => Failure::Malformed(Malformed::NotJson("expected value at line 1 column 1".to_owned())),

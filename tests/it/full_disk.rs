@@ -27,8 +27,18 @@ fn on_a_full_disk_writes_get_503_reads_go_on_and_writes_go_on_once_there_is_spac
         assert_eq!(process.client.list_ids(), acknowledged, "reads go on");
     }
 
-    // The test is outside of the service's namespace, and reaches its disk through the service itself.
+    // Somebody else takes what little the service gave back.
     let inside = format!("/proc/{}/root{}", process.id(), disk.display());
+    let mut greedy = std::fs::File::create(format!("{inside}/greedy")).unwrap();
+    while std::io::Write::write(&mut greedy, &[0; 4096]).is_ok_and(|written| written > 0) {}
+    for _ in 0..20 {
+        let refused = process.client.post_json(&groups_path(), &create_body("while full"));
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        assert_eq!(process.client.get("/readyz").status, 200, "it only waits for space");
+        assert_eq!(process.client.list_ids(), acknowledged, "reads go on");
+    }
+
+    // The test is outside of the service's namespace, and reaches its disk through the service itself.
     std::fs::remove_file(format!("{inside}/ballast")).unwrap();
     for _ in 0..50 {
         acknowledged.push(process.client.create("again"));

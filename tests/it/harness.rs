@@ -234,7 +234,7 @@ impl Client {
     pub fn new(address: SocketAddr) -> Self {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
+            .timeout_global(Some(Duration::from_mins(1)))
             .allow_non_standard_methods(true)
             .build();
         Self { agent: config.new_agent(), address, base: format!("http://{address}") }

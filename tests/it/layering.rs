@@ -45,7 +45,7 @@ fn violations(order: &[&str], module: &str, source: &str) -> Vec<String> {
         match word.strip_suffix("::") {
             Some("crate") if layer(next).is_none() => found.push(format!("crate::{next} names no module")),
             Some("crate") if layer(next) > Some(own) => {
-                found.push(format!("{module} uses {next}, which is above it"))
+                found.push(format!("{module} uses {next}, which lib.rs lists below it"));
             }
             Some(name) if is_path_start => {
                 for (_, allowed) in FENCES.iter().filter(|(fenced, _)| *fenced == name) {

@@ -1,5 +1,13 @@
 //! The integration tests: one binary, a file for each concern, a real socket for each test.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::type_complexity,
+    reason = "a test that cannot go on has failed, a failed one says where its database is, and cases stand in tables"
+)]
+
 mod access;
 mod bad_input;
 mod batch;

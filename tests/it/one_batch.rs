@@ -305,14 +305,14 @@ proptest! {
     /// carried are the facts that it wrote.
     #[test]
     fn whatever_is_batched_the_rows_counters_records_and_tree_are_those_of_one_after_the_other(batches in batches()) {
-        const QUOTA: usize = 40;
+        const QUOTA: u32 = 40;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let mut folder = tempfile::tempdir().unwrap();
             let mut model: BTreeSet<(ProjectId, GroupId)> = BTreeSet::new();
             let mut record_count = 0;
             for steps in batches {
-                let mut bench = Bench::open_in(folder, Clock::fixed(NOW), QUOTA as u32, 1_000).await;
+                let mut bench = Bench::open_in(folder, Clock::fixed(NOW), QUOTA, 1_000).await;
                 let at_start: Vec<_> = model.iter().copied().collect();
                 let mut pending = Vec::new();
                 for step in &steps {
@@ -331,7 +331,7 @@ proptest! {
                 for (step, answer) in steps.iter().zip(pending) {
                     match (step, answer.await) {
                         (_, Ok(Change::GroupCreated { project_id, group })) => {
-                            assert!(model.iter().filter(|(owner, _)| *owner == project_id).count() < QUOTA);
+                            assert!(model.iter().filter(|(owner, _)| *owner == project_id).count() < QUOTA as usize);
                             assert!(model.insert((project_id, group.group_id)));
                         }
                         (_, Ok(Change::GroupDeleted { project_id, group_id, .. })) => {
@@ -340,7 +340,7 @@ proptest! {
                         (_, Ok(Change::DatabaseReset)) => model.clear(),
                         (Step::Create { in_neighbour }, Err(StoreError::Refused(_))) => {
                             let owner = if *in_neighbour { neighbour() } else { dev() }.project_id;
-                            assert_eq!(model.iter().filter(|(project_id, _)| *project_id == owner).count(), QUOTA);
+                            assert_eq!(model.iter().filter(|(project_id, _)| *project_id == owner).count(), QUOTA as usize);
                         }
                         (Step::Delete { .. }, Err(StoreError::Refused(Refusal::GroupNotFound { group_id }))) => {
                             let owner = if matches!(step, Step::Delete { in_neighbour: true, .. }) { neighbour() } else { dev() };

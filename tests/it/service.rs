@@ -155,6 +155,24 @@ fn a_second_process_on_the_same_database_exits_at_once_and_names_the_first() {
 }
 
 #[test]
+fn a_link_to_a_database_meets_the_same_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let _process = Process::serve(folder.path(), &["--database", "ecs-groupd.db"]);
+    std::os::unix::fs::symlink("ecs-groupd.db", folder.path().join("link.db")).unwrap();
+    let second = run(folder.path(), &["serve", "--dev", "--listen", "127.0.0.1:0", "--database", "link.db"]);
+    assert_eq!(second.status.code(), Some(4), "{}", said(&second));
+}
+
+#[test]
+fn a_process_that_does_not_start_leaves_the_ready_file_of_the_one_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let _process = Process::serve(folder.path(), &["--database", "ecs-groupd.db"]);
+    let arguments = ["serve", "--dev", "--database", "ecs-groupd.db", "--ready-file", "ready.json"];
+    assert_eq!(run(folder.path(), &arguments).status.code(), Some(4));
+    assert!(folder.path().join("ready.json").exists());
+}
+
+#[test]
 fn reset_refuses_a_database_that_a_service_holds_and_afterwards_wipes_groups_but_not_records() {
     let folder = tempfile::tempdir().unwrap();
     let reset = || run(folder.path(), &["reset", "--yes", "--database", "ecs-groupd.db"]);
@@ -306,7 +324,16 @@ fn the_control_listener_can_be_a_unix_socket_or_off() {
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert!(process.client.list_ids().is_empty());
-    drop(process);
+    assert_eq!(process.terminate(), Some(0));
+    assert!(!socket.exists(), "it goes when the service goes");
+
+    // A file that is no socket is somebody's, and so is a socket that somebody listens on.
+    std::fs::write(&socket, "a letter").unwrap();
+    let arguments = ["serve", "--dev", "--ephemeral", "--listen", "127.0.0.1:0", "--control", &control];
+    let serve = run(folder.path(), &arguments);
+    assert_eq!(serve.status.code(), Some(1));
+    assert!(said(&serve).contains("control.listen: cannot listen on"), "{}", said(&serve));
+    assert_eq!(std::fs::read_to_string(&socket).unwrap(), "a letter");
 
     let process = Process::serve(folder.path(), &["--ephemeral", "--control", "off"]);
     assert_eq!(process.ready["control_url"], Value::Null);

@@ -30,7 +30,7 @@ pub(crate) struct Head {
 /// The end of the log as it stands.
 pub(crate) async fn head(conn: &mut SqliteConnection) -> Result<Head, StoreError> {
     let edge = sqlx::query!("select size, hashes from audit_edge").fetch_one(&mut *conn).await?;
-    let newest = sqlx::query!("select seq, record_time, leaf from audit_record order by seq desc limit 1")
+    let newest = sqlx::query!("select seq, record_time from audit_record order by seq desc limit 1")
         .fetch_optional(conn)
         .await?;
     let newest_seq = newest.as_ref().map_or(0, |record| record.seq);

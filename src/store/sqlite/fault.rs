@@ -19,15 +19,17 @@ pub(crate) enum Fault {
 const SQLITE_BUSY: u32 = 5;
 const SQLITE_IOERR: u32 = 10;
 const SQLITE_FULL: u32 = 13;
+/// The `-shm` file could not grow, which only a full disk does.
+const SQLITE_IOERR_SHMSIZE: u32 = SQLITE_IOERR | (19 << 8);
 
 impl Fault {
     /// The kind of `error`.
     pub(crate) fn of(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(SQLITE_FULL) => Self::Full,
-            Some(SQLITE_IOERR) => Self::Io,
-            Some(SQLITE_BUSY) => Self::Busy,
+        match code.map(|code| (code, code & 0xff)) {
+            Some((SQLITE_IOERR_SHMSIZE, _) | (_, SQLITE_FULL)) => Self::Full,
+            Some((_, SQLITE_IOERR)) => Self::Io,
+            Some((_, SQLITE_BUSY)) => Self::Busy,
             _ => Self::Other,
         }
     }

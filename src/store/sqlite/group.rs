@@ -100,7 +100,10 @@ async fn names_of_groups(
     .fetch_all(conn)
     .await?;
     rows.into_iter()
-        .map(|row| Ok((GroupId::from_bytes(bytes16("server_group", &row.group_id)?), name(row.name)?)))
+        .map(|row| {
+            let group_id = GroupId::from_bytes(bytes16("server_group", &row.group_id)?);
+            Ok((group_id, name(group_id, row.name)?))
+        })
         .collect()
 }
 
@@ -195,8 +198,8 @@ fn groups_of(rows: Vec<GroupRow>) -> Result<Vec<ServerGroup>, StoreError> {
             Some(last) if last.group_id == group_id => last.members.extend(member),
             _ => groups.push(ServerGroup {
                 group_id,
-                name: name(row.name)?,
-                placement_rule: placement_rule(&row.placement_rule)?,
+                name: name(group_id, row.name)?,
+                placement_rule: placement_rule(group_id, &row.placement_rule)?,
                 members: member.into_iter().collect(),
                 created_by: UserId::from_bytes(bytes16("server_group", &row.created_by)?),
             }),
@@ -205,12 +208,15 @@ fn groups_of(rows: Vec<GroupRow>) -> Result<Vec<ServerGroup>, StoreError> {
     Ok(groups)
 }
 
-fn name(text: String) -> Result<GroupName, StoreError> {
-    GroupName::try_from(text).map_err(|error| StoreError::corrupt("server_group", error))
+fn name(group_id: GroupId, text: String) -> Result<GroupName, StoreError> {
+    GroupName::try_from(text)
+        .map_err(|error| StoreError::corrupt("server_group", format!("{group_id}: its name {error}")))
 }
 
-fn placement_rule(text: &str) -> Result<PlacementRule, StoreError> {
-    text.parse().map_err(|error| StoreError::corrupt("server_group", error))
+fn placement_rule(group_id: GroupId, text: &str) -> Result<PlacementRule, StoreError> {
+    text.parse().map_err(|error| {
+        StoreError::corrupt("server_group", format!("{group_id}: its placement rule {error}"))
+    })
 }
 
 /// Ids as a JSON array of hex texts: any number of them in one parameter, so that the statement stays the same.

@@ -78,10 +78,23 @@ fn lock_path(database: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// The writer's connection: the file checked to be ours, migrated, in WAL mode, and nothing left in the WAL.
-pub(crate) async fn writer_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
-    let mut connect = connect_options(&options.database)
-        .create_if_missing(true)
+/// The writer's first connection: the file made if there is none.
+pub(crate) async fn first_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
+    writer_connection(options, connect_options(&options.database).create_if_missing(true)).await
+}
+
+/// Another connection after a failure. A file that has gone meanwhile is not made anew: what was acknowledged is
+/// in it.
+pub(crate) async fn next_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
+    writer_connection(options, connect_options(&options.database)).await
+}
+
+/// The file checked to be ours, migrated, in WAL mode, and nothing left in the WAL.
+async fn writer_connection(
+    options: &Options,
+    connect: SqliteConnectOptions,
+) -> Result<SqliteConnection, OpenError> {
+    let mut connect = connect
         .statement_cache_capacity(STATEMENTS_KEPT)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", JOURNAL_BYTES_MAX);
@@ -97,8 +110,10 @@ pub(crate) async fn writer_connection(options: &Options) -> Result<SqliteConnect
     }
     sqlx::query("pragma journal_mode = wal").execute(&mut conn).await?;
     sqlx::query("pragma synchronous = full").execute(&mut conn).await?;
+    // Before the first write, so that none ever stands behind a hole; and after the migrations, which write.
+    empty_wal(&mut conn).await?;
     MIGRATOR.run(&mut conn).await?;
-    truncate_wal(&mut conn).await?;
+    empty_wal(&mut conn).await?;
     Ok(conn)
 }
 
@@ -124,11 +139,11 @@ async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<bool
         .fetch_one(&mut *conn)
         .await
         .map_err(|error| foreign_or(database, error))?;
-    if table_count == 0 {
-        return Ok(true);
-    }
     let application_id: i64 = sqlx::query_scalar("pragma application_id").fetch_one(&mut *conn).await?;
     let found = schema_version(conn).await?;
+    if table_count == 0 && application_id == 0 && found == 0 {
+        return Ok(true);
+    }
     // `sqlx` makes its own table first, in a transaction of its own; a start cut short there left nothing of ours.
     let is_cut_short =
         application_id == 0 && found == 0 && table_count == 1 && has_migrations_table(conn).await?;
@@ -160,15 +175,56 @@ pub(crate) async fn check_schema(conn: &mut SqliteConnection) -> Result<(), Stor
 }
 
 /// Moves the whole WAL into the database and cuts it to nothing, so that no acknowledged write stands behind a hole.
-pub(crate) async fn truncate_wal(conn: &mut SqliteConnection) -> Result<(), OpenError> {
-    let (busy, _, _): (i64, i64, i64) =
-        sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(conn).await?;
-    if busy == 0 { Ok(()) } else { Err(OpenError::WalHeld) }
+/// Waits for readers as long as for any lock.
+pub(crate) async fn empty_wal(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+    if checkpoint(conn).await? { Ok(()) } else { Err(OpenError::Busy) }
 }
 
-/// Closes a connection, which rolls back what it had open.
-pub(crate) async fn close(conn: SqliteConnection) {
-    if let Err(error) = conn.close().await {
+/// The same, but moves only what it can when a reader is in the way: the writer does not wait for it.
+pub(crate) async fn shrink_wal(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+    sqlx::query("pragma busy_timeout = 0").execute(&mut *conn).await?;
+    let is_empty = checkpoint(conn).await?;
+    let restore = format!("pragma busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+    sqlx::query(sqlx::AssertSqlSafe(restore)).execute(conn).await?;
+    if !is_empty {
+        tracing::debug!("a reader holds the WAL; it is emptied another time");
+    }
+    Ok(())
+}
+
+/// Whether the WAL is empty now.
+async fn checkpoint(conn: &mut SqliteConnection) -> Result<bool, OpenError> {
+    let (busy, _, _): (i64, i64, i64) =
+        sqlx::query_as("pragma wal_checkpoint(truncate)").fetch_one(conn).await?;
+    Ok(busy == 0)
+}
+
+/// A connection that does nothing but be there: SQLite removes the WAL when the last one closes, and the writer's
+/// may close at any failure, under the readers and on a disk that has no room for a new WAL.
+pub(crate) async fn anchor(database: &Path) -> Result<SqliteConnection, OpenError> {
+    let mut conn = connect_options(database).read_only(true).connect().await?;
+    schema_version(&mut conn).await?;
+    Ok(conn)
+}
+
+/// The file by its one true name, so that a link to it meets the same lock.
+pub(crate) fn true_path(database: &Path) -> Result<PathBuf, OpenError> {
+    if let Ok(path) = database.canonicalize() {
+        return Ok(path);
+    }
+    let folder = match database.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let folder = folder.canonicalize().map_err(|source| OpenError::Io { path: folder.to_owned(), source })?;
+    Ok(database.file_name().map_or(folder.clone(), |name| folder.join(name)))
+}
+
+/// Closes a connection, if there is one, which rolls back what it had open.
+pub(crate) async fn close(conn: Option<SqliteConnection>) {
+    if let Some(conn) = conn
+        && let Err(error) = conn.close().await
+    {
         tracing::warn!(%error, "a database connection did not close cleanly");
     }
 }
@@ -184,14 +240,20 @@ impl From<sqlx::Error> for OpenError {
     fn from(error: sqlx::Error) -> Self {
         match Fault::of(&error) {
             Fault::Full => Self::DiskFull,
-            _ => Self::Database(error.to_string()),
+            Fault::Busy => Self::Busy,
+            Fault::Io => Self::Disk(error.to_string()),
+            Fault::Other => Self::Database(error.to_string()),
         }
     }
 }
 
 impl From<sqlx::migrate::MigrateError> for OpenError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Database(format!("a migration failed: {error}"))
+        use sqlx::migrate::MigrateError::{Execute, ExecuteMigration};
+        match error {
+            Execute(error) | ExecuteMigration(error, _) => error.into(),
+            other => Self::Database(format!("a migration failed: {other}")),
+        }
     }
 }
 
