@@ -1,6 +1,6 @@
 //! Who asks, and may they.
 //!
-//! Invariant: pure over its inputs; the only maker of a [`policy::Permit`].
+//! Invariant: pure over its inputs; the only maker of a `policy::Permit`.
 
 pub mod action;
 pub mod policy;

@@ -1,4 +1,4 @@
-//! The only wiring: settings → store → routes → listeners. [`build`] makes everything ready, [`Server::run`] serves.
+//! The only wiring: settings → store → routes → listeners. `build` makes everything ready, `Server::run` serves.
 
 pub mod ready;
 pub mod stop;
