@@ -15,7 +15,7 @@ use crate::access::principal::{Origin, Principal};
 use crate::api::body::Object;
 use crate::api::error::{EcsError, Failure};
 use crate::api::target::UrlProject;
-use crate::api::{HttpLimits, exchange};
+use crate::api::{self, HttpLimits, unread};
 use crate::domain::excerpt::Excerpt;
 use crate::identities::{Identities, Presented, Unauthenticated};
 use crate::store::Store;
@@ -40,7 +40,7 @@ pub async fn authenticate(
 async fn admit(request: &mut ServiceRequest) -> Result<(), Failure> {
     let body = read_body(request).await?;
     let principal = principal(request.request())?;
-    let origin = exchange::origin(request.request(), "v1");
+    let origin = api::origin(request.request(), "v1");
     let mut extensions = request.extensions_mut();
     extensions.insert(Caller { principal, origin });
     extensions.insert(body);
@@ -55,7 +55,7 @@ async fn read_body(request: &mut ServiceRequest) -> Result<Bytes, Failure> {
     if announced.is_some_and(|bytes| bytes > body_bytes_max as u64) {
         return Err(Failure::BodyTooLarge { body_bytes_max });
     }
-    let mut payload = exchange::take_unread(request.request());
+    let mut payload = unread::take_unread(request.request());
     let read = body::to_bytes_limited(BodyStream::new(&mut payload), body_bytes_max);
     let failure = match tokio::time::timeout(body_deadline, read).await {
         Ok(Ok(Ok(body))) => return Ok(body),
@@ -63,7 +63,7 @@ async fn read_body(request: &mut ServiceRequest) -> Result<Bytes, Failure> {
         Ok(Err(_too_large)) => Failure::BodyTooLarge { body_bytes_max },
         Err(_elapsed) => Failure::BodyTimeout { body_deadline },
     };
-    exchange::keep_unread(request, payload);
+    unread::keep_unread(request, payload);
     Err(failure)
 }
 

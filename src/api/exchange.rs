@@ -1,24 +1,22 @@
 //! One request and its answer: the request's id, its span, its log line, and the body of every error.
 
 use std::cell::RefCell;
-use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::web::{Bytes, Data};
-use actix_web::{Error, HttpMessage as _, HttpRequest};
+use actix_web::web::Data;
+use actix_web::{Error, HttpMessage as _};
 use tracing::Instrument as _;
 
-use crate::access::principal::Origin;
 use crate::api::HttpLimits;
 use crate::api::caller::Caller;
 use crate::api::error::{EcsError, Failure};
+use crate::api::unread;
 use crate::clock::Ids;
 use crate::domain::id::RequestId;
 
@@ -50,7 +48,7 @@ pub async fn observe(
         None => RequestId::from_bytes([0; 16]),
     };
     request.extensions_mut().insert(request_id);
-    put_body_aside(&mut request);
+    unread::put_body_aside(&mut request);
     let span = tracing::info_span!("http.request", %request_id);
     let mut response = match too_long(&request) {
         Some(failure) => request.error_response(EcsError(failure)),
@@ -59,21 +57,12 @@ pub async fn observe(
     if response.response().error().is_some() {
         response = with_error_body(response, request_id);
     }
-    let unread = take_unread(response.request());
-    if !matches!(unread, Payload::None) {
-        response = response.map_body(|_, body| BoxBody::new(HoldingBody { body, _unread: unread }));
-    }
+    response = unread::hold(response);
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     log(&response, request_id, started);
     Ok(response)
-}
-
-/// Where a request came in, and its id.
-pub(crate) fn origin(request: &HttpRequest, door: &'static str) -> Origin {
-    let request_id = request.extensions().get().copied().unwrap_or(RequestId::from_bytes([0; 16]));
-    Origin { request_id, source_ip: request.peer_addr().map(|address| address.ip()), door }
 }
 
 fn too_long(request: &ServiceRequest) -> Option<Failure> {
@@ -100,45 +89,6 @@ fn with_error_body(response: ServiceResponse<BoxBody>, request_id: RequestId) ->
     let json = HeaderValue::from_static("application/json;charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
-}
-
-/// Puts the request's body aside, so that whatever nobody reads of it is still there when the answer is made.
-fn put_body_aside(request: &mut ServiceRequest) {
-    let payload = request.take_payload();
-    if !matches!(payload, Payload::None) {
-        keep_unread(request, payload);
-    }
-}
-
-/// The request's body, or what is left of it.
-pub(crate) fn take_unread(request: &HttpRequest) -> Payload {
-    request.extensions_mut().remove().unwrap_or(Payload::None)
-}
-
-/// Keeps what was not read of the request's body.
-pub(crate) fn keep_unread(request: &ServiceRequest, unread: Payload) {
-    request.extensions_mut().insert(unread);
-}
-
-/// An answer that holds what was not read of its request's body.
-///
-/// The framework closes a connection whose request was not read to its end, except where the rest is chunked and
-/// nobody holds it any more: that it reads for ever. So it is held until the answer is sent.
-struct HoldingBody {
-    body: BoxBody,
-    _unread: Payload,
-}
-
-impl MessageBody for HoldingBody {
-    type Error = <BoxBody as MessageBody>::Error;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        self.body.as_pin_mut().poll_next(cx)
-    }
 }
 
 fn foreign(response: &ServiceResponse<BoxBody>) -> Failure {

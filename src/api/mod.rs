@@ -11,6 +11,7 @@ pub mod error;
 pub mod exchange;
 pub mod health;
 pub mod target;
+mod unread;
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -20,11 +21,13 @@ use actix_web::http::Method;
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{Handler, HttpResponse, Responder};
+use actix_web::{Handler, HttpMessage as _, HttpRequest, HttpResponse, Responder};
 
 use crate::access::action::Action;
+use crate::access::principal::Origin;
 use crate::api::error::{EcsError, Failure};
 use crate::clock::Ids;
+use crate::domain::id::RequestId;
 use crate::identities::Identities;
 use crate::store::Store;
 
@@ -160,4 +163,10 @@ pub(crate) fn json(status: actix_web::http::StatusCode, body: &impl serde::Seria
         Ok(bytes) => HttpResponse::build(status).content_type("application/json;charset=utf-8").body(bytes),
         Err(error) => HttpResponse::from_error(EcsError(Failure::Internal(error.to_string()))),
     }
+}
+
+/// Where a request came in, and its id.
+pub(crate) fn origin(request: &HttpRequest, door: &'static str) -> Origin {
+    let request_id = request.extensions().get().copied().unwrap_or(RequestId::from_bytes([0; 16]));
+    Origin { request_id, source_ip: request.peer_addr().map(|address| address.ip()), door }
 }

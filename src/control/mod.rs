@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::access::policy;
 use crate::access::token::TokenDigest;
-use crate::api::exchange::{self, RequestIds};
+use crate::api::{self, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
 use crate::store::{Store, StoreError, Unavailable};
@@ -57,7 +57,7 @@ async fn reset(request: HttpRequest, token: Data<TokenDigest>, store: Data<Store
             "send Authorization: Bearer and the control token of the ready file",
         );
     }
-    let permit = policy::permit_reset(exchange::origin(&request, "control"));
+    let permit = policy::permit_reset(api::origin(&request, "control"));
     match store.apply(permit, Command::ResetDatabase).await {
         Ok(_) => HttpResponse::NoContent().finish(),
         Err(failure) => error(status_of(&failure), &failure.to_string()),

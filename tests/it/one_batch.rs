@@ -1,6 +1,5 @@
 //! What shares a transaction: decided one after the other, written together, answered after the commit.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -23,7 +22,6 @@ use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::{Identities, Presented};
 use ecs_groupd::meter::Meter;
 use ecs_groupd::store::{self, Options, Store, StoreError, Unavailable, Writer};
-use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::harness::{NOW, records};
@@ -238,25 +236,6 @@ async fn ids_ascend_and_record_time_never_goes_back_whatever_the_clock_does() {
     assert!(records[1]["time"].as_u64() < records[0]["time"].as_u64());
 }
 
-/// Checks that the database holds exactly `expected`, and that its counters and its tree are what they must be.
-fn check_whole(database: &Path, expected: &BTreeSet<(ProjectId, GroupId)>, record_count: usize) {
-    let conn = rusqlite::Connection::open(database).unwrap();
-    let mut select = conn.prepare("select project_id, group_id from server_group").unwrap();
-    let rows = select
-        .query_map([], |row| Ok((ProjectId::from_bytes(row.get(0)?), GroupId::from_bytes(row.get(1)?))));
-    assert_eq!(&rows.unwrap().map(Result::unwrap).collect::<BTreeSet<_>>(), expected);
-    let wrong_counters: i64 = conn
-        .query_row(
-            "select count(*) from project p where group_count <>
-             (select count(*) from server_group g where g.project_id = p.project_id)",
-            [],
-            |row| row.get(0),
-        )
-        .unwrap();
-    assert_eq!(wrong_counters, 0);
-    check_tree(&conn, record_count);
-}
-
 /// Checks that the stored edge is the tree over the leaves, the leaves those of the bytes, and `seq` without gaps.
 pub fn check_tree(conn: &rusqlite::Connection, record_count: usize) {
     let mut edge = Edge::default();
@@ -274,88 +253,6 @@ pub fn check_tree(conn: &rusqlite::Connection, record_count: usize) {
     });
     assert_eq!(stored.unwrap(), (edge.size(), edge.to_bytes()));
     assert_eq!(edge.size(), record_count as u64);
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Create {
-        in_neighbour: bool,
-    },
-    /// Deletes the nth group there was at the start of the batch, or one that never was.
-    Delete {
-        in_neighbour: bool,
-        nth: usize,
-    },
-    Reset,
-}
-
-fn batches() -> impl Strategy<Value = Vec<Vec<Step>>> {
-    let step = prop_oneof![
-        12 => any::<bool>().prop_map(|in_neighbour| Step::Create { in_neighbour }),
-        6 => (any::<bool>(), 0..12_usize).prop_map(|(in_neighbour, nth)| Step::Delete { in_neighbour, nth }),
-        1 => Just(Step::Reset),
-    ];
-    prop::collection::vec(prop::collection::vec(step, 1..90), 1..5)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    /// Against a plain set of groups. In a debug build the writer also checks, in every batch, that the facts that it
-    /// carried are the facts that it wrote.
-    #[test]
-    fn whatever_is_batched_the_rows_counters_records_and_tree_are_those_of_one_after_the_other(batches in batches()) {
-        const QUOTA: u32 = 40;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let mut folder = tempfile::tempdir().unwrap();
-            let mut model: BTreeSet<(ProjectId, GroupId)> = BTreeSet::new();
-            let mut record_count = 0;
-            for steps in batches {
-                let mut bench = Bench::open_in(folder, Clock::fixed(NOW), QUOTA, 1_000).await;
-                let at_start: Vec<_> = model.iter().copied().collect();
-                let mut pending = Vec::new();
-                for step in &steps {
-                    let who = |in_neighbour: bool| if in_neighbour { neighbour() } else { dev() };
-                    pending.push(match step {
-                        Step::Create { in_neighbour } => bench.queue_create(&who(*in_neighbour), "web"),
-                        Step::Delete { in_neighbour, nth } => {
-                            let unknown = GroupId::from_bytes([9; 16]);
-                            let group_id = at_start.get(*nth).map_or(unknown, |(_, group_id)| *group_id);
-                            bench.queue_delete(&who(*in_neighbour), group_id)
-                        }
-                        Step::Reset => bench.queue(policy::permit_reset(origin()), Command::ResetDatabase),
-                    });
-                }
-                bench.write().await;
-                for (step, answer) in steps.iter().zip(pending) {
-                    match (step, answer.await) {
-                        (_, Ok(Change::GroupCreated { project_id, group })) => {
-                            assert!(model.iter().filter(|(owner, _)| *owner == project_id).count() < QUOTA as usize);
-                            assert!(model.insert((project_id, group.group_id)));
-                        }
-                        (_, Ok(Change::GroupDeleted { project_id, group_id, .. })) => {
-                            assert!(model.remove(&(project_id, group_id)));
-                        }
-                        (_, Ok(Change::DatabaseReset)) => model.clear(),
-                        (Step::Create { in_neighbour }, Err(StoreError::Refused(_))) => {
-                            let owner = if *in_neighbour { neighbour() } else { dev() }.project_id;
-                            assert_eq!(model.iter().filter(|(project_id, _)| *project_id == owner).count(), QUOTA as usize);
-                        }
-                        (Step::Delete { .. }, Err(StoreError::Refused(Refusal::GroupNotFound { group_id }))) => {
-                            let owner = if matches!(step, Step::Delete { in_neighbour: true, .. }) { neighbour() } else { dev() };
-                            assert!(!model.contains(&(owner.project_id, group_id)));
-                        }
-                        other => panic!("{other:?}"),
-                    }
-                }
-                record_count += steps.len();
-                check_whole(&bench.database(), &model, record_count);
-                bench.store.close().await;
-                folder = bench.folder;
-            }
-        });
-    }
 }
 
 #[tokio::test]

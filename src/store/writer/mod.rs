@@ -17,42 +17,35 @@
 //! A new connection after every failure, since `sqlx` 0.9 goes on counting a transaction that SQLite has already
 //! rolled back, and then refuses every later BEGIN on that connection.
 
-use std::collections::{HashMap, HashSet};
+mod decide;
+mod job;
+mod rows;
+
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::access::policy::{Denied, Permit};
-use crate::audit::encode;
-use crate::audit::record::{Place, Record, TraceId};
-use crate::audit::tree;
+use self::decide::{Decided, Tail, check_carried_facts, decide_each, read_facts};
+pub(super) use self::job::Job;
+use self::job::Taken;
+use self::rows::write_changes;
 use crate::clock::{Clock, Ids};
-use crate::domain::command::{Change, Command};
-use crate::domain::group::ServerGroup;
-use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::command::Change;
+use crate::domain::id::ProjectId;
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
-use crate::domain::time::Timestamp;
+use crate::domain::rules::{Facts, ProjectFacts};
 use crate::meter::Meter;
 use crate::store::cache::Versions;
-use crate::store::sqlite::audit::{Head, StoredRecord};
+use crate::store::sqlite::audit::Head;
 use crate::store::sqlite::fault::Fault;
-use crate::store::sqlite::{audit, group, open};
+use crate::store::sqlite::{audit, open};
 use crate::store::{OpenError, Options, StoreError, Unavailable};
 
 /// How many projects' counters are kept between batches; they are small, and read again when they are needed.
 const COUNTERS_KEPT: usize = 4_096;
-
-/// One attempt that waits to be written, and whom to answer.
-#[derive(Debug)]
-pub(super) enum Job {
-    /// A permitted command: decide, change, record.
-    Apply { permit: Permit, command: Command, answer: oneshot::Sender<Result<Change, StoreError>> },
-    /// An attempt without rights: record.
-    Record { denied: Denied, answer: oneshot::Sender<Result<(), StoreError>> },
-}
 
 /// The task that changes the database. There is one in a process, and one process with a database.
 #[derive(Debug)]
@@ -120,65 +113,6 @@ impl From<OpenError> for Failed {
             OpenError::Disk(error) => Self::Hopeless(error),
             OpenError::Damaged(_) => Self::Hopeless(error.to_string()),
             other => Self::NotBegun(StoreError::Database(other.to_string())),
-        }
-    }
-}
-
-/// Jobs that were taken from the queue. Whoever is not answered, because the writer panicked, is told that nobody
-/// knows.
-struct Taken {
-    jobs: Vec<Job>,
-}
-
-impl Taken {
-    /// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
-    fn answer_each(mut self, decisions: Vec<Result<Change, Refusal>>) {
-        let mut decisions = decisions.into_iter();
-        for job in self.jobs.drain(..) {
-            match job {
-                Job::Apply { answer, .. } => {
-                    if let Some(decision) = decisions.next() {
-                        let _ = answer.send(decision.map_err(StoreError::from));
-                    }
-                }
-                Job::Record { answer, .. } => {
-                    let _ = answer.send(Ok(()));
-                }
-            }
-        }
-    }
-
-    /// Answers every job with the same error.
-    fn answer_all(mut self, error: &StoreError) {
-        for job in self.jobs.drain(..) {
-            job.fail(error);
-        }
-    }
-
-    /// Each job as a batch of its own.
-    fn one_by_one(mut self) -> Vec<Self> {
-        self.jobs.drain(..).map(|job| Self { jobs: vec![job] }).collect()
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let unknown = StoreError::OutcomeUnknown("the writer stopped in the middle of it".to_owned());
-        for job in self.jobs.drain(..) {
-            job.fail(&unknown);
-        }
-    }
-}
-
-impl Job {
-    fn fail(self, error: &StoreError) {
-        match self {
-            Self::Apply { answer, .. } => {
-                let _ = answer.send(Err(error.clone()));
-            }
-            Self::Record { answer, .. } => {
-                let _ = answer.send(Err(error.clone()));
-            }
         }
     }
 }
@@ -382,165 +316,4 @@ impl Writer {
         self.failure.get_or_init(|| failure.to_string());
         failure
     }
-}
-
-/// A batch, decided and not yet written.
-struct Decided {
-    /// One for each [`Job::Apply`], in the order of the jobs.
-    decisions: Vec<Result<Change, Refusal>>,
-    /// The facts after the last decision.
-    facts: Facts,
-    /// The end of the log after the last record, and the records up to there.
-    tail: Tail,
-}
-
-/// The end of the log, growing.
-struct Tail {
-    head: Head,
-    records: Vec<StoredRecord>,
-}
-
-impl Tail {
-    /// Where the next record will stand.
-    fn next_place(&self, now: Timestamp, ids: &mut Ids) -> Place {
-        let seq = self.head.edge.size() + 1;
-        let trace_id = TraceId::new(seq, ids.bits());
-        Place { seq, trace_id, time: now, record_time: now.max(self.head.record_time) }
-    }
-
-    /// Puts a record behind the last one.
-    fn push(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
-        let bytes = encode::encode(record).map_err(|error| StoreError::Database(error.to_string()))?;
-        let leaf = tree::leaf(&bytes);
-        let Place { seq, record_time, .. } = record.place;
-        let (project_id, group_id) = (record.project_id, record.group_id());
-        self.records.push(StoredRecord { seq, project_id, group_id, record_time, bytes, leaf });
-        self.head.edge.push(leaf);
-        self.head.record_time = record_time;
-        Ok(())
-    }
-}
-
-/// Decides each job on what the ones before it left, and makes its record.
-fn decide_each(
-    jobs: &[Job],
-    mut facts: Facts,
-    head: &Head,
-    clock: &Clock,
-    ids: &mut Ids,
-) -> Result<Decided, StoreError> {
-    let mut decisions = Vec::with_capacity(jobs.len());
-    let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
-    for job in jobs {
-        let now = clock.now();
-        let place = tail.next_place(now, ids);
-        match job {
-            Job::Apply { permit, command, .. } => {
-                let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
-                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()) };
-                let decision = rules::decide(&facts, stamp, command);
-                tail.push(&Record::decided(place, permit, command, &decision))?;
-                if let Ok(change) = &decision {
-                    facts.apply(change);
-                }
-                decisions.push(decision);
-            }
-            Job::Record { denied, .. } => tail.push(&Record::denied(place, denied))?,
-        }
-    }
-    Ok(Decided { decisions, facts, tail })
-}
-
-/// What the batch's commands are decided on: read, or known from the batch before.
-async fn read_facts(
-    conn: &mut SqliteConnection,
-    jobs: &[Job],
-    limits: Limits,
-    counters: &HashMap<ProjectId, ProjectFacts>,
-) -> Result<Facts, StoreError> {
-    let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
-    for job in jobs {
-        if let Job::Apply { command, .. } = job
-            && let Some(project_id) = command.project_id()
-        {
-            group_ids.entry(project_id).or_default().extend(command.group_id());
-        }
-    }
-    let mut projects = HashMap::with_capacity(group_ids.len());
-    for (project_id, group_ids) in group_ids {
-        let facts = match counters.get(&project_id) {
-            Some(counters) if group_ids.is_empty() => counters.clone(),
-            _ => group::project_facts(conn, project_id, &Vec::from_iter(group_ids)).await?,
-        };
-        projects.insert(project_id, facts);
-    }
-    Ok(Facts { limits, projects })
-}
-
-/// Writes what the decisions changed, and the counters of the projects that they changed it in.
-async fn write_changes(
-    conn: &mut SqliteConnection,
-    decisions: &[Result<Change, Refusal>],
-    facts: &Facts,
-) -> Result<(), StoreError> {
-    let changes: Vec<&Change> = decisions.iter().flatten().collect();
-    // A reset wipes what came before it in the batch and not what comes after.
-    for run in changes.split_inclusive(|change| matches!(change, Change::DatabaseReset)) {
-        write_run(conn, run).await?;
-    }
-    let touched: HashSet<ProjectId> = changes.iter().filter_map(|change| change.project_id()).collect();
-    for project_id in touched {
-        let project = facts.projects.get(&project_id);
-        if let Some((count, newest)) =
-            project.and_then(|facts| Some((facts.group_count, facts.newest_group_id?)))
-        {
-            group::put_project(conn, project_id, count, newest).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes changes of which only the last may be a reset. All that is made is written before anything is deleted:
-/// ids are made here, so nothing in the batch can have named one before.
-async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), StoreError> {
-    let mut created: Vec<(ProjectId, &ServerGroup)> = Vec::new();
-    let mut deleted: HashMap<ProjectId, Vec<GroupId>> = HashMap::new();
-    let mut is_reset = false;
-    for change in run {
-        match change {
-            Change::GroupCreated { project_id, group } => created.push((*project_id, group)),
-            Change::GroupDeleted { project_id, group_id, .. } => {
-                deleted.entry(*project_id).or_default().push(*group_id);
-            }
-            Change::DatabaseReset => is_reset = true,
-        }
-    }
-    group::insert_groups(conn, &created).await?;
-    for (project_id, group_ids) in deleted {
-        group::delete_groups(conn, project_id, &group_ids).await?;
-    }
-    if is_reset {
-        group::delete_all_groups(conn).await?;
-    }
-    Ok(())
-}
-
-/// In debug builds, every batch of every test checks that the facts it carried are the facts it wrote.
-async fn check_carried_facts(
-    conn: &mut SqliteConnection,
-    jobs: &[Job],
-    carried: &Facts,
-) -> Result<(), StoreError> {
-    let mut read = read_facts(conn, jobs, carried.limits, &HashMap::new()).await?;
-    for (project_id, facts) in &mut read.projects {
-        let made: Vec<GroupId> = carried
-            .projects
-            .get(project_id)
-            .into_iter()
-            .flat_map(|facts| facts.groups.keys().copied())
-            .collect();
-        facts.groups.extend(group::project_facts(conn, *project_id, &made).await?.groups);
-    }
-    assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");
-    Ok(())
 }

@@ -1,0 +1,132 @@
+//! From jobs to decisions and records: facts read once a batch, then carried from job to job.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::SqliteConnection;
+
+use super::job::Job;
+use crate::audit::encode;
+use crate::audit::record::{Place, Record, TraceId};
+use crate::audit::tree;
+use crate::clock::{Clock, Ids};
+use crate::domain::command::Change;
+use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::refusal::Refusal;
+use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::sqlite::audit::{Head, StoredRecord};
+use crate::store::sqlite::group;
+
+/// A batch, decided and not yet written.
+pub(super) struct Decided {
+    /// One for each [`Job::Apply`], in the order of the jobs.
+    pub(super) decisions: Vec<Result<Change, Refusal>>,
+    /// The facts after the last decision.
+    pub(super) facts: Facts,
+    /// The end of the log after the last record, and the records up to there.
+    pub(super) tail: Tail,
+}
+
+/// The end of the log, growing.
+pub(super) struct Tail {
+    pub(super) head: Head,
+    pub(super) records: Vec<StoredRecord>,
+}
+
+impl Tail {
+    /// Where the next record will stand.
+    fn next_place(&self, now: Timestamp, ids: &mut Ids) -> Place {
+        let seq = self.head.edge.size() + 1;
+        let trace_id = TraceId::new(seq, ids.bits());
+        Place { seq, trace_id, time: now, record_time: now.max(self.head.record_time) }
+    }
+
+    /// Puts a record behind the last one.
+    fn push(&mut self, record: &Record<'_>) -> Result<(), StoreError> {
+        let bytes = encode::encode(record).map_err(|error| StoreError::Database(error.to_string()))?;
+        let leaf = tree::leaf(&bytes);
+        let Place { seq, record_time, .. } = record.place;
+        let (project_id, group_id) = (record.project_id, record.group_id());
+        self.records.push(StoredRecord { seq, project_id, group_id, record_time, bytes, leaf });
+        self.head.edge.push(leaf);
+        self.head.record_time = record_time;
+        Ok(())
+    }
+}
+
+/// Decides each job on what the ones before it left, and makes its record.
+pub(super) fn decide_each(
+    jobs: &[Job],
+    mut facts: Facts,
+    head: &Head,
+    clock: &Clock,
+    ids: &mut Ids,
+) -> Result<Decided, StoreError> {
+    let mut decisions = Vec::with_capacity(jobs.len());
+    let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
+    for job in jobs {
+        let now = clock.now();
+        let place = tail.next_place(now, ids);
+        match job {
+            Job::Apply { permit, command, .. } => {
+                let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
+                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()) };
+                let decision = rules::decide(&facts, stamp, command);
+                tail.push(&Record::decided(place, permit, command, &decision))?;
+                if let Ok(change) = &decision {
+                    facts.apply(change);
+                }
+                decisions.push(decision);
+            }
+            Job::Record { denied, .. } => tail.push(&Record::denied(place, denied))?,
+        }
+    }
+    Ok(Decided { decisions, facts, tail })
+}
+
+/// What the batch's commands are decided on: read, or known from the batch before.
+pub(super) async fn read_facts(
+    conn: &mut SqliteConnection,
+    jobs: &[Job],
+    limits: Limits,
+    counters: &HashMap<ProjectId, ProjectFacts>,
+) -> Result<Facts, StoreError> {
+    let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
+    for job in jobs {
+        if let Job::Apply { command, .. } = job
+            && let Some(project_id) = command.project_id()
+        {
+            group_ids.entry(project_id).or_default().extend(command.group_id());
+        }
+    }
+    let mut projects = HashMap::with_capacity(group_ids.len());
+    for (project_id, group_ids) in group_ids {
+        let facts = match counters.get(&project_id) {
+            Some(counters) if group_ids.is_empty() => counters.clone(),
+            _ => group::project_facts(conn, project_id, &Vec::from_iter(group_ids)).await?,
+        };
+        projects.insert(project_id, facts);
+    }
+    Ok(Facts { limits, projects })
+}
+
+/// In debug builds, every batch of every test checks that the facts it carried are the facts it wrote.
+pub(super) async fn check_carried_facts(
+    conn: &mut SqliteConnection,
+    jobs: &[Job],
+    carried: &Facts,
+) -> Result<(), StoreError> {
+    let mut read = read_facts(conn, jobs, carried.limits, &HashMap::new()).await?;
+    for (project_id, facts) in &mut read.projects {
+        let made: Vec<GroupId> = carried
+            .projects
+            .get(project_id)
+            .into_iter()
+            .flat_map(|facts| facts.groups.keys().copied())
+            .collect();
+        facts.groups.extend(group::project_facts(conn, *project_id, &made).await?.groups);
+    }
+    assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");
+    Ok(())
+}

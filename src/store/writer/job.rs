@@ -1,0 +1,76 @@
+//! What waits in the queue, and what was taken from it: nobody who waits is left without an answer.
+
+use tokio::sync::oneshot;
+
+use crate::access::policy::{Denied, Permit};
+use crate::domain::command::{Change, Command};
+use crate::domain::refusal::Refusal;
+use crate::store::StoreError;
+
+/// One attempt that waits to be written, and whom to answer.
+#[derive(Debug)]
+pub(in crate::store) enum Job {
+    /// A permitted command: decide, change, record.
+    Apply { permit: Permit, command: Command, answer: oneshot::Sender<Result<Change, StoreError>> },
+    /// An attempt without rights: record.
+    Record { denied: Denied, answer: oneshot::Sender<Result<(), StoreError>> },
+}
+
+/// Jobs that were taken from the queue. Whoever is not answered, because the writer panicked, is told that nobody
+/// knows.
+pub(super) struct Taken {
+    pub(super) jobs: Vec<Job>,
+}
+
+impl Taken {
+    /// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
+    pub(super) fn answer_each(mut self, decisions: Vec<Result<Change, Refusal>>) {
+        let mut decisions = decisions.into_iter();
+        for job in self.jobs.drain(..) {
+            match job {
+                Job::Apply { answer, .. } => {
+                    if let Some(decision) = decisions.next() {
+                        let _ = answer.send(decision.map_err(StoreError::from));
+                    }
+                }
+                Job::Record { answer, .. } => {
+                    let _ = answer.send(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Answers every job with the same error.
+    pub(super) fn answer_all(mut self, error: &StoreError) {
+        for job in self.jobs.drain(..) {
+            job.fail(error);
+        }
+    }
+
+    /// Each job as a batch of its own.
+    pub(super) fn one_by_one(mut self) -> Vec<Self> {
+        self.jobs.drain(..).map(|job| Self { jobs: vec![job] }).collect()
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let unknown = StoreError::OutcomeUnknown("the writer stopped in the middle of it".to_owned());
+        for job in self.jobs.drain(..) {
+            job.fail(&unknown);
+        }
+    }
+}
+
+impl Job {
+    fn fail(self, error: &StoreError) {
+        match self {
+            Self::Apply { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+            Self::Record { answer, .. } => {
+                let _ = answer.send(Err(error.clone()));
+            }
+        }
+    }
+}
