@@ -199,17 +199,17 @@ impl Bench {
         ] {
             let (mut at_small, mut at_large) = (vec![], vec![]);
             for round in 0..self.rounds {
-                // Each create run on a copy, so that the small one stays small.
-                let copy = self.database(&format!("thousand-{round}"));
-                std::fs::copy(&small, &copy)?;
                 for (database, ask, loads) in
-                    [(&copy, &small_ask, &mut at_small), (&large, &large_ask, &mut at_large)]
+                    [(&small, &small_ask, &mut at_small), (&large, &large_ask, &mut at_large)]
                 {
-                    let running = Running::start(Contender::Product, database)?;
+                    // Each run on a copy, so that neither grows from round to round.
+                    let copy = self.database(&format!("copy-{round}"));
+                    std::fs::copy(database, &copy)?;
+                    let running = Running::start(Contender::Product, &copy)?;
                     loads.push(load::run(running.address, ask, 64, self.seconds, self.folder.path())?);
                     running.stop()?;
+                    remove(&copy)?;
                 }
-                remove(&copy)?;
             }
             let (at_small, at_large) = (median_load(&at_small), median_load(&at_large));
             println!(
