@@ -30,6 +30,7 @@ pub struct Running {
 impl Running {
     /// Starts a contender on `database`, and waits for its first 200.
     pub fn start(contender: Contender, database: &Path) -> Result<Self, Error> {
+        settle()?;
         let address = free_address()?;
         let mut command = match contender {
             Contender::Product => {
@@ -95,6 +96,12 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits until the disk has what the run before left in memory, which would be this run's burden.
+pub fn settle() -> Result<(), Error> {
+    Command::new("sync").status()?;
+    Ok(())
 }
 
 /// How many attempts the product wrote in one transaction on average, from the last line of its log.

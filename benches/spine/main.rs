@@ -112,6 +112,7 @@ impl Bench {
                 naive.push(self.create_run(Contender::Naive, &database, connections)?);
                 remove(&database)?;
                 let database = self.database(&format!("bare-{connections}-{round}"));
+                contender::settle()?;
                 bare.push(naive::bare_loop(&database, batch, self.seconds)?);
                 remove(&database)?;
             }
