@@ -2,7 +2,7 @@
 //!
 //! `config/default.toml` holds every key there is; a key that is not in it is refused, wherever it was set.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,18 @@ pub enum SettingsError {
     /// A value of the wrong kind, or a file that cannot be read or parsed.
     #[error("{0}")]
     Source(#[from] config::ConfigError),
+    /// A value of another kind than its setting's.
+    #[error("setting `{key}` in {place} must be {kind}, and is {found}")]
+    Kind {
+        /// The key.
+        key: String,
+        /// The file, or the environment.
+        place: String,
+        /// The kind.
+        kind: &'static str,
+        /// What was found.
+        found: String,
+    },
     /// A value out of its range.
     #[error("setting `{key}` {rule}")]
     Value {
@@ -298,14 +310,14 @@ impl Settings {
         overrides: &Overrides,
     ) -> Result<Self, SettingsError> {
         let defaults = File::from_str(DEFAULT, FileFormat::Toml);
-        let known = keys(&defaults.collect()?);
+        let known = values(&defaults.collect()?);
         let mut builder = Config::builder().add_source(defaults);
         if let Some(path) = file {
             let source = File::from(path).format(FileFormat::Toml);
-            check_keys(&known, &source.collect()?, &path.display().to_string())?;
+            check_source(&known, &source.collect()?, &path.display().to_string())?;
             builder = builder.add_source(source);
         }
-        check_keys(&known, &environment.collect()?, "the environment")?;
+        check_source(&known, &environment.collect()?, "the environment")?;
         let database = match &overrides.database {
             None => None,
             Some(path) => Some(path.to_str().ok_or_else(|| SettingsError::Value {
@@ -374,7 +386,7 @@ impl Settings {
 }
 
 fn environment() -> Environment {
-    Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__").try_parsing(true)
+    Environment::with_prefix(ENVIRONMENT_PREFIX).prefix_separator("__").separator("__")
 }
 
 /// The longest that any deadline may be.
@@ -388,40 +400,57 @@ fn in_range(key: &'static str, value: u64, range: RangeInclusive<u64>) -> Result
     Err(SettingsError::Value { key, rule: format!("must be from {least} to {most}, and is {value}") })
 }
 
-/// The full names of all values in a source.
-fn keys(source: &Map<String, Value>) -> BTreeSet<String> {
-    fn walk(path: &str, value: &Value, keys: &mut BTreeSet<String>) {
+/// The full names of all values in a source, and the values.
+fn values(source: &Map<String, Value>) -> BTreeMap<String, ValueKind> {
+    fn walk(path: &str, value: &Value, values: &mut BTreeMap<String, ValueKind>) {
         match &value.kind {
             ValueKind::Table(table) => {
                 for (name, value) in table {
-                    walk(&format!("{path}.{name}"), value, keys);
+                    walk(&format!("{path}.{name}"), value, values);
                 }
             }
-            _ => drop(keys.insert(path.to_owned())),
+            kind => drop(values.insert(path.to_owned(), kind.clone())),
         }
     }
-    let mut keys = BTreeSet::new();
+    let mut values = BTreeMap::new();
     for (name, value) in source {
-        walk(name, value, &mut keys);
+        walk(name, value, &mut values);
     }
-    keys
+    values
 }
 
-fn check_keys(
-    known: &BTreeSet<String>,
+/// Checks that each value of a source is of a setting that there is, and of the kind that its default is.
+fn check_source(
+    known: &BTreeMap<String, ValueKind>,
     source: &Map<String, Value>,
     place: &str,
 ) -> Result<(), SettingsError> {
-    match keys(source).into_iter().find(|key| !known.contains(key)) {
-        None => Ok(()),
-        Some(key) => {
-            let nearest = known
-                .iter()
-                .map(|candidate| (strsim::normalized_damerau_levenshtein(candidate, &key), candidate))
-                .max_by(|(one, _), (other, _)| one.total_cmp(other))
-                .filter(|(similarity, _)| *similarity > 0.7)
-                .map(|(_, candidate)| candidate.clone());
-            Err(SettingsError::UnknownKey { key, place: place.to_owned(), nearest })
-        }
+    for (key, found) in values(source) {
+        let Some(expected) = known.get(&key) else {
+            let nearest = nearest(known, &key);
+            return Err(SettingsError::UnknownKey { key, place: place.to_owned(), nearest });
+        };
+        // A variable is always text; what it says must be of the kind.
+        let kind = match (expected, &found) {
+            (ValueKind::Boolean(_), ValueKind::Boolean(_))
+            | (ValueKind::String(_), ValueKind::String(_))
+            | (ValueKind::I64(_), ValueKind::I64(_)) => continue,
+            (ValueKind::Boolean(_), ValueKind::String(text)) if text.parse::<bool>().is_ok() => continue,
+            (ValueKind::I64(_), ValueKind::String(text)) if text.parse::<i64>().is_ok() => continue,
+            (ValueKind::Boolean(_), _) => "true or false",
+            (ValueKind::I64(_), _) => "a whole number",
+            _ => "a text",
+        };
+        return Err(SettingsError::Kind { key, place: place.to_owned(), kind, found: found.to_string() });
     }
+    Ok(())
+}
+
+fn nearest(known: &BTreeMap<String, ValueKind>, key: &str) -> Option<String> {
+    known
+        .keys()
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(candidate, key), candidate))
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .map(|(_, candidate)| candidate.clone())
 }

@@ -29,7 +29,12 @@ pub fn init(log: &Log) {
         .with_default(level)
         .with_target("actix_server", level.min(LevelFilter::WARN))
         .with_target("actix_http", level.min(LevelFilter::WARN));
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false);
+    // A log that cannot be written is no reason to stop, and standard error is no place to say so.
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .log_internal_errors(false);
     let started = if is_human {
         lines.with_ansi(is_terminal).finish().with(filter).try_init()
     } else {

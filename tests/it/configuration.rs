@@ -17,7 +17,7 @@ fn load(
     let variables: Map<String, String> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let environment = Environment::with_prefix("ECS_GROUPD").prefix_separator("__").separator("__");
-    Settings::load_with(path.as_deref(), environment.try_parsing(true).source(Some(variables)), overrides)
+    Settings::load_with(path.as_deref(), environment.source(Some(variables)), overrides)
 }
 
 fn write(folder: &Path, text: &str) -> PathBuf {

@@ -80,6 +80,14 @@ fn lock_path(database: &Path) -> PathBuf {
 
 /// The writer's first connection: the file made if there is none.
 pub(crate) async fn first_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
+    if std::fs::metadata(&options.database).is_ok_and(|file| file.len() > 0) {
+        // Looked at without the right to write: even closing a connection moves a WAL into its database.
+        let connect = connect_options(&options.database).read_only(true);
+        let mut conn = connect.connect().await.map_err(|error| foreign_or(&options.database, error))?;
+        let checked = check_file(&mut conn, &options.database).await;
+        close(Some(conn)).await;
+        checked?;
+    }
     writer_connection(options, connect_options(&options.database).create_if_missing(true)).await
 }
 
@@ -135,7 +143,7 @@ fn connect_options(database: &Path) -> SqliteConnectOptions {
 /// Checks that the file is empty, or ours and not newer than this program; says whether it is empty.
 async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<bool, OpenError> {
     let foreign = || OpenError::Foreign { database: database.to_owned() };
-    let table_count: i64 = sqlx::query_scalar("select count(*) from sqlite_schema")
+    let table_count: i64 = sqlx::query_scalar("select count(*) from sqlite_schema where type = 'table'")
         .fetch_one(&mut *conn)
         .await
         .map_err(|error| foreign_or(database, error))?;
