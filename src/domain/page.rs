@@ -92,9 +92,14 @@ mod tests {
         }
 
         #[test]
-        fn any_other_text_as_limit_is_refused_naming_it(text in "[^0-9]{0,8}|[0-9]{5,30}|\\+[0-9]") {
+        fn any_other_text_as_limit_is_refused_naming_it(text in "[^0-9]{0,8}|[1-9][0-9]{4,29}|0{1,30}|\\+[0-9]") {
             prop_assert_eq!(Page::parse(Some(&text), None), Err(PageError::Limit(Excerpt::of(&text))));
         }
+    }
+
+    #[test]
+    fn zeros_in_front_of_a_limit_mean_nothing() {
+        assert_eq!(Page::parse(Some("00010"), None).unwrap().limit(), 10);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn serve_command(folder: &Path) -> Command {
 
 /// Runs the program to its end.
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    program(folder, arguments).stderr(Stdio::piped()).output().unwrap()
+    program(folder, arguments).stdin(Stdio::null()).stderr(Stdio::piped()).output().unwrap()
 }
 
 fn said(output: &Output) -> String {
@@ -108,15 +108,19 @@ fn what_is_not_ours_or_newer_is_refused_by_serve_and_reset_and_left_as_it_was() 
     std::fs::write(at("long.txt"), "Dear diary. ".repeat(1_000)).unwrap();
     let diary = "create table diary (day text); insert into diary values ('monday')";
     rusqlite::Connection::open(at("diary.db")).unwrap().execute_batch(diary).unwrap();
+    let no_table = "create view today as select 'monday' as day";
+    rusqlite::Connection::open(at("view.db")).unwrap().execute_batch(no_table).unwrap();
     let process = Process::spawn(serve_command(folder.path()), folder.path());
     process.client.create("web");
     assert_eq!(process.terminate(), Some(0));
     std::fs::rename(at(DATABASE), at("newer.db")).unwrap();
     rusqlite::Connection::open(at("newer.db")).unwrap().pragma_update(None, "user_version", 2).unwrap();
 
-    for name in ["short.txt", "long.txt", "diary.db", "newer.db"] {
+    for name in ["short.txt", "long.txt", "diary.db", "view.db", "newer.db"] {
         let before = std::fs::read(at(name)).unwrap();
-        for verb in [&["serve", "--dev", "--listen", "127.0.0.1:0"][..], &["reset", "--yes"]] {
+        // Should it start, it stops at once.
+        let serve = &["serve", "--dev", "--listen", "127.0.0.1:0", "--exit-with-parent"][..];
+        for verb in [serve, &["reset", "--yes"]] {
             let refused = run(folder.path(), &[verb, &["--database", name]].concat());
             assert_eq!(refused.status.code(), Some(5), "{verb:?} {name}: {}", said(&refused));
             let reason =

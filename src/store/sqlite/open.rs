@@ -143,18 +143,19 @@ fn connect_options(database: &Path) -> SqliteConnectOptions {
 /// Checks that the file is empty, or ours and not newer than this program; says whether it is empty.
 async fn check_file(conn: &mut SqliteConnection, database: &Path) -> Result<bool, OpenError> {
     let foreign = || OpenError::Foreign { database: database.to_owned() };
-    let table_count: i64 = sqlx::query_scalar("select count(*) from sqlite_schema where type = 'table'")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|error| foreign_or(database, error))?;
+    let object_count: i64 =
+        sqlx::query_scalar("select count(*) from sqlite_schema where name not glob 'sqlite_*'")
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(|error| foreign_or(database, error))?;
     let application_id: i64 = sqlx::query_scalar("pragma application_id").fetch_one(&mut *conn).await?;
     let found = schema_version(conn).await?;
-    if table_count == 0 && application_id == 0 && found == 0 {
+    if object_count == 0 && application_id == 0 && found == 0 {
         return Ok(true);
     }
     // `sqlx` makes its own table first, in a transaction of its own; a start cut short there left nothing of ours.
     let is_cut_short =
-        application_id == 0 && found == 0 && table_count == 1 && has_migrations_table(conn).await?;
+        application_id == 0 && found == 0 && object_count == 1 && has_migrations_table(conn).await?;
     if application_id != APPLICATION_ID && !is_cut_short {
         return Err(foreign());
     }

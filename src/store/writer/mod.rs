@@ -235,7 +235,7 @@ impl Writer {
         if cfg!(debug_assertions) {
             check_carried_facts(&mut tx, jobs, &facts).await?;
         }
-        tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of(&error), error.to_string()))?;
+        tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
         for change in decisions.iter().flatten() {
