@@ -10,7 +10,7 @@ mod naive;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy;
@@ -229,15 +229,19 @@ impl Bench {
     /// Start-up, memory and size.
     fn footprint(&self, load_seconds: u32) -> Result<(), Error> {
         println!("start-up, memory and size\n");
-        let mut empty = vec![];
+        let (mut empty, mut idle_stop) = (vec![], vec![]);
         for round in 0..10 {
             let database = self.database(&format!("start-{round}"));
             let running = Running::start(Contender::Product, &database)?;
             empty.push(running.first_answer.as_secs_f64() * 1000.0);
+            let stopping = Instant::now();
             running.stop()?;
+            idle_stop.push(stopping.elapsed().as_secs_f64() * 1000.0);
             remove(&database)?;
         }
         println!("  start to first 200, no database yet:                    {:>6.1} ms", median(&empty));
+
+        println!("  SIGTERM to exit, idle:                                  {:>6.1} ms", median(&idle_stop));
 
         let database = self.database("start-large");
         // 550,000 made, and 450,000 of them deleted again: 100,000 groups and 1,000,000 records.

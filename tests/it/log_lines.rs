@@ -44,6 +44,23 @@ fn every_response_has_one_line_with_its_request_id() {
 }
 
 #[test]
+fn for_people_a_line_is_text_and_without_colours_where_no_terminal_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("settings.toml"), "[log]\nformat = 'human'\n").unwrap();
+    let log = std::fs::File::create(folder.path().join("log")).unwrap();
+    let process = Process::serve_with_log(folder.path(), &["--ephemeral", "--config", "settings.toml"], log);
+    let id = process.client.get(&groups_path()).header("x-request-id").unwrap().to_owned();
+    assert_eq!(process.terminate(), Some(0));
+    let text = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let line =
+        text.lines().find(|line| line.contains(&id)).unwrap_or_else(|| panic!("no line for {id}: {text}"));
+    for part in [" INFO ", "answered", "method=\"GET\"", "status=200"] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
 fn a_secret_is_in_no_log_line_and_in_no_record_wherever_it_was_sent() {
     const CANARY: &str = "canary-5f3b";
     let folder = tempfile::tempdir().unwrap();

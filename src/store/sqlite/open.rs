@@ -192,10 +192,11 @@ pub(crate) async fn empty_wal(conn: &mut SqliteConnection) -> Result<(), OpenErr
 /// The same, but moves only what it can when a reader is in the way: the writer does not wait for it.
 pub(crate) async fn shrink_wal(conn: &mut SqliteConnection) -> Result<(), OpenError> {
     sqlx::query("pragma busy_timeout = 0").execute(&mut *conn).await?;
-    let is_empty = checkpoint(conn).await?;
+    let emptied = checkpoint(conn).await;
+    // Whatever came of it: the next batch waits for a lock again.
     let restore = format!("pragma busy_timeout = {}", BUSY_TIMEOUT.as_millis());
     sqlx::query(sqlx::AssertSqlSafe(restore)).execute(conn).await?;
-    if !is_empty {
+    if !emptied? {
         tracing::debug!("a reader holds the WAL; it is emptied another time");
     }
     Ok(())
@@ -287,6 +288,21 @@ const STATEMENTS_KEPT: usize = 2 * ROWS_MAX + 32;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_checkpoint_that_fails_leaves_the_connection_waiting_for_locks_as_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let connect = connect_options(&folder.path().join("x.db")).create_if_missing(true);
+        let mut conn = connect.connect().await.unwrap();
+        sqlx::raw_sql("pragma journal_mode = wal; create table t (a); begin; insert into t values (1)")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        // No connection can checkpoint in the middle of its own transaction.
+        assert!(shrink_wal(&mut conn).await.is_err());
+        let millis: i64 = sqlx::query_scalar("pragma busy_timeout").fetch_one(&mut conn).await.unwrap();
+        assert_eq!(u128::from(millis.cast_unsigned()), BUSY_TIMEOUT.as_millis());
+    }
 
     #[test]
     fn the_schema_version_is_the_newest_migrations() {

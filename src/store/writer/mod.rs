@@ -279,35 +279,33 @@ impl Writer {
         Ok(conn)
     }
 
-    /// Cuts the WAL while the service goes on. Only a failing disk is a reason to stop.
+    /// Cuts the WAL while the service goes on.
     async fn shrink_wal(&mut self) -> Result<(), WriterFailed> {
         let Some(conn) = &mut self.conn else { return Ok(()) };
-        match open::shrink_wal(conn).await {
-            Err(OpenError::Disk(error)) => Err(self.fail(error)),
-            Err(error) => {
-                tracing::warn!(%error, "the WAL was not emptied");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
+        let emptied = open::shrink_wal(conn).await;
+        self.bear(emptied)
     }
 
     /// Leaves a database without a WAL, also when the last batch failed.
     async fn close(mut self) -> Result<(), WriterFailed> {
         open::close(self.anchor.take()).await;
-        let emptied = match (&mut self.conn, open::next_connection(&self.options)) {
-            (Some(conn), _) => open::empty_wal(conn).await,
-            (None, next) => next.await.map(|conn| self.conn = Some(conn)),
+        let emptied = if let Some(conn) = &mut self.conn {
+            open::empty_wal(conn).await
+        } else {
+            open::next_connection(&self.options).await.map(|conn| self.conn = Some(conn))
         };
         open::close(self.conn.take()).await;
+        self.bear(emptied)
+    }
+
+    /// A WAL that was not emptied is a reason to stop only when the disk fails.
+    fn bear(&self, emptied: Result<(), OpenError>) -> Result<(), WriterFailed> {
         match emptied {
-            Err(OpenError::Disk(error)) => Err(self.fail(error)),
-            Err(error) => {
-                tracing::warn!(%error, "the WAL was not emptied");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+            Err(OpenError::Disk(error)) => return Err(self.fail(error)),
+            Err(error) => tracing::warn!(%error, "the WAL was not emptied"),
+            Ok(()) => {}
         }
+        Ok(())
     }
 
     fn fail(&self, error: String) -> WriterFailed {
