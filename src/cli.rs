@@ -1,15 +1,21 @@
 //! Arguments and exit codes.
 
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::clock::{Clock, Ids};
+use crate::clock::{self, Clock, Ids, NoEntropy};
+use crate::identities;
+use crate::identities::dev::DevSecrets;
+use crate::identities::file::IdentitiesError;
+use crate::identities::password::{Cost, Hashed, PasswordError};
+use crate::ops::explain::{self, ExplainError, Question};
 use crate::ops::{self, OpsError};
 use crate::server::ready::{self, Ready, ReadyFile};
-use crate::server::{self, ServeError, stop};
+use crate::server::signal::{self, HangUp};
+use crate::server::{self, Launch, ServeError};
 use crate::settings::{self, Overrides, Settings, SettingsError};
 use crate::store::OpenError;
 use crate::telemetry;
@@ -46,9 +52,13 @@ enum Verb {
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Make and look at the file of accounts, users, keys and policies.
+    #[command(subcommand)]
+    Identity(IdentityVerb),
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 struct Serve {
     /// Listen on loopback only, with one well-known account.
     #[arg(long)]
@@ -61,6 +71,12 @@ struct Serve {
     /// Where the control listener is.
     #[arg(long, value_name = "ADDR:PORT|unix:PATH|off")]
     control: Option<String>,
+    /// The file of accounts, users, keys and policies.
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    identities: Option<PathBuf>,
+    /// Let other machines reach the service without TLS: passwords and tokens can be read on the way.
+    #[arg(long)]
+    insecure_http: bool,
     /// Keep the database in a fresh temporary directory, and remove it at exit.
     #[arg(long, conflicts_with = "database")]
     ephemeral: bool,
@@ -91,6 +107,46 @@ enum ConfigVerb {
     Default,
 }
 
+#[derive(Debug, Subcommand)]
+enum IdentityVerb {
+    /// Hash a password for `password_hash`: asks for it at a terminal, else reads one line of standard input.
+    HashPassword,
+    /// Make an access key, as a line for the file.
+    NewAccessKey,
+    /// Print a file of accounts with everything explained.
+    Example,
+    /// Check a file of accounts, and say what is wrong and where.
+    Check {
+        /// The file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Say whether a user may do something, which statement decided, and why.
+    Explain(Explain),
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// The user: ACCOUNT/NAME, an id, or a name that only one has.
+    #[arg(long)]
+    user: String,
+    /// The action, as ecs:cloudServers:createServerGroup.
+    #[arg(long)]
+    action: String,
+    /// The project, by name or id; without it, each of the account's.
+    #[arg(long)]
+    project: Option<String>,
+    /// The address that the request would come from.
+    #[arg(long, value_name = "ADDRESS")]
+    source_ip: Option<std::net::IpAddr>,
+    /// The file of accounts; without it, the one in the settings.
+    #[arg(long, value_name = "FILE")]
+    identities: Option<PathBuf>,
+    /// A file of settings (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 struct SettingsArgs {
     /// A file of settings (TOML).
@@ -111,6 +167,14 @@ enum CliError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     Ops(#[from] OpsError),
+    #[error(transparent)]
+    Identities(#[from] IdentitiesError),
+    #[error("{0}")]
+    Explain(#[from] ExplainError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
     #[error("cannot print the settings: {0}")]
     Print(#[from] toml::ser::Error),
     #[error(transparent)]
@@ -121,14 +185,25 @@ impl CliError {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::NotConfirmed(_)
-            | Self::Serve(ServeError::NoIdentities | ServeError::DevOffLoopback { .. }) => EXIT_USAGE,
-            Self::Settings(_) => EXIT_SETTINGS,
+            | Self::Explain(_)
+            | Self::Serve(
+                ServeError::NoIdentities
+                | ServeError::TwoIdentities
+                | ServeError::DevOffLoopback { .. }
+                | ServeError::Insecure { .. },
+            ) => EXIT_USAGE,
+            Self::Settings(_) | Self::Identities(_) | Self::Serve(ServeError::Identities(_)) => EXIT_SETTINGS,
             Self::Serve(ServeError::Store(error)) | Self::Ops(OpsError::Open(error)) => match error {
                 OpenError::Locked { .. } => EXIT_LOCKED,
                 OpenError::Foreign { .. } | OpenError::Newer { .. } => EXIT_FOREIGN,
                 _ => EXIT_FAILED,
             },
-            Self::Serve(_) | Self::Ops(_) | Self::Print(_) | Self::Io(_) => EXIT_FAILED,
+            Self::Serve(_)
+            | Self::Ops(_)
+            | Self::Print(_)
+            | Self::Io(_)
+            | Self::Password(_)
+            | Self::NoEntropy(_) => EXIT_FAILED,
         }
     }
 }
@@ -140,6 +215,7 @@ pub fn main() -> ExitCode {
         Verb::Serve(arguments) => serve(&arguments),
         Verb::Reset(arguments) => reset(&arguments),
         Verb::Config(verb) => config(&verb),
+        Verb::Identity(verb) => identity(&verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -161,17 +237,26 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
         api_listen: arguments.listen.clone(),
         control_listen: arguments.control.clone(),
         database,
+        identities: arguments.identities.clone(),
     };
     let settings = Settings::load(arguments.settings.config.as_deref(), &overrides)?;
     telemetry::init(&settings.log);
+    let dev = match (arguments.dev, settings.dev.random_credentials) {
+        (false, _) => None,
+        (true, false) => Some(DevSecrets::well_known()),
+        (true, true) => Some(DevSecrets::random()?),
+    };
+    let launch = Launch { dev, is_insecure_http_allowed: arguments.insecure_http };
 
     let served = server::block_on(async {
-        let stop = stop::requested(arguments.exit_with_parent)?;
-        let ids = Ids::random().map_err(ServeError::from)?;
-        let server = server::build(&settings, arguments.dev, Clock::System, ids).await?;
+        let stop = signal::stop(arguments.exit_with_parent)?;
+        let mut hang_up = HangUp::new()?;
+        let ids = Ids::random()?;
+        let server = server::build(&settings, &launch, Clock::System, ids).await?;
         let ready_file = arguments.ready_file.as_deref().map(ReadyFile::new).transpose()?;
+        let control_token = server.control_token().to_owned();
         let announce = |addresses: &server::Addresses| {
-            let ready = Ready::dev(addresses, settings.dev.anonymous);
+            let ready = Ready::new(addresses, &control_token, &settings, &launch);
             if let Some(file) = &ready_file {
                 file.write(&ready)?;
             }
@@ -185,7 +270,7 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
             stop.await;
             ready::notify_stopping();
         };
-        server.run(announce, stop).await.map_err(CliError::from)
+        server.run(announce, stop, async || hang_up.next().await).await.map_err(CliError::from)
     });
     let removed = folder.map_or(Ok(()), tempfile::TempDir::close);
     served?;
@@ -218,6 +303,49 @@ fn config(verb: &ConfigVerb) -> Result<(), CliError> {
         ConfigVerb::Default => write!(out, "{}", settings::DEFAULT)?,
     }
     Ok(())
+}
+
+fn identity(verb: &IdentityVerb) -> Result<(), CliError> {
+    let mut out = io::stdout();
+    match verb {
+        IdentityVerb::HashPassword => {
+            let hashed = Hashed::of(&read_password()?, Cost::Chosen)?;
+            writeln!(out, "password_hash = \"{}\"", hashed.as_str())?;
+        }
+        IdentityVerb::NewAccessKey => {
+            let (access, secret) = (clock::access_key_text()?, clock::secret_text()?);
+            writeln!(out, "access_key = [{{ access = \"{access}\", secret = \"{}\" }}]", &secret[..40])?;
+        }
+        IdentityVerb::Example => write!(out, "{}", identities::EXAMPLE)?,
+        IdentityVerb::Check { file } => write!(out, "{}", explain::summary(&identities::file::read(file)?))?,
+        IdentityVerb::Explain(arguments) => {
+            let overrides = Overrides { identities: arguments.identities.clone(), ..Overrides::default() };
+            let settings = Settings::load(arguments.config.as_deref(), &overrides)?;
+            if settings.access.identities == Path::new("") {
+                return Err(ServeError::NoIdentities.into());
+            }
+            let question = Question {
+                user: &arguments.user,
+                action: &arguments.action,
+                project: arguments.project.as_deref(),
+                source_ip: arguments.source_ip,
+                now: Clock::System.now(),
+            };
+            let identities = identities::file::read(&settings.access.identities)?;
+            write!(out, "{}", explain::explain(&identities, &question)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Without showing it, where somebody types it.
+fn read_password() -> io::Result<String> {
+    if io::stdin().is_terminal() {
+        return rpassword::prompt_password("Password: ");
+    }
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 impl SettingsArgs {

@@ -46,6 +46,36 @@ impl Clock {
     }
 }
 
+/// This many bytes for a secret, from the system itself.
+///
+/// # Errors
+/// When the system has no random bytes to give.
+pub fn secret_bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
+    let mut bytes = [0; N];
+    SysRng.try_fill_bytes(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A secret of 256 bits, as 64 hex digits.
+///
+/// # Errors
+/// When the system has no random bytes to give.
+pub fn secret_text() -> Result<String, NoEntropy> {
+    Ok(base16ct::lower::encode_string(&secret_bytes::<32>()?))
+}
+
+/// The public half of a new access key: 20 letters and digits, as the vendor's.
+///
+/// # Errors
+/// When the system has no random bytes to give.
+pub fn access_key_text() -> Result<String, NoEntropy> {
+    const SYMBOLS: [char; 32] = [
+        'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'L', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'U', 'V',
+        'W', 'X', 'Y', 'Z', '2', '3', '4', '5', '6', '7', '8', '9',
+    ];
+    Ok(secret_bytes::<20>()?.iter().map(|byte| SYMBOLS[usize::from(byte % 32)]).collect())
+}
+
 /// A source of unpredictable bits for ids. Not for secrets.
 #[derive(Debug)]
 pub struct Ids(StdRng);

@@ -3,15 +3,17 @@
 //! `config/default.toml` holds every key there is; a key that is not in it is refused, wherever it was set.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::HttpLimits;
+use crate::api::gate::{Gate, Site};
 use crate::domain::rules::Limits;
 use crate::store;
 
@@ -73,8 +75,12 @@ pub struct Settings {
     pub control: Control,
     /// How large, slow and many requests may be.
     pub http: Http,
+    /// Who may log in, and how often wrongly.
+    pub access: Access,
     /// The SQLite file and its writer.
     pub database: Database,
+    /// What is recorded.
+    pub audit: Audit,
     /// How much a project may hold.
     pub quota: Quota,
     /// What `--dev` does.
@@ -90,6 +96,58 @@ pub struct Api {
     /// Where the API listens.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// What links and the catalogue begin with; empty for the request's own `Host`.
+    pub public_url: String,
+    /// The region that the catalogue names.
+    pub region: String,
+    /// Whose `X-Forwarded-For` counts: addresses and ranges, with commas between them.
+    pub trusted_proxies: Networks,
+}
+
+/// Addresses and ranges of them; in a file one text, with commas between them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Networks(pub Vec<IpNet>);
+
+impl TryFrom<String> for Networks {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let read = |part: &str| {
+            let network = part.parse().ok().or_else(|| part.parse::<IpAddr>().ok().map(IpNet::from));
+            network.ok_or_else(|| format!("must be addresses or ranges, as in 10.0.0.0/8, and has {part:?}"))
+        };
+        parts.map(read).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl From<Networks> for String {
+    fn from(networks: Networks) -> Self {
+        networks.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `[access]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The file of accounts; empty for none.
+    pub identities: PathBuf,
+    /// How long a token is good.
+    pub token_lifetime_s: u64,
+    /// Bad signatures in a row, beyond which an access key is locked for the address that sent them; 0 for never.
+    pub lock_after_failures: u32,
+    /// Failed logins in a minute for a user and address; 0 for no limit.
+    pub login_failures_per_minute: u32,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Refusals and denials of one caller that are recorded in a minute; more are turned away. Not with `--dev`.
+    pub refusals_per_minute: u32,
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
@@ -209,6 +267,8 @@ pub struct Quota {
 pub struct Dev {
     /// Whether a caller without credentials is the dev account.
     pub anonymous: bool,
+    /// Whether its password, keys and tokens are new ones at every start.
+    pub random_credentials: bool,
 }
 
 /// `[log]`
@@ -289,6 +349,8 @@ pub struct Overrides {
     pub control_listen: Option<String>,
     /// `--database`
     pub database: Option<PathBuf>,
+    /// `--identities`
+    pub identities: Option<PathBuf>,
 }
 
 impl Settings {
@@ -318,18 +380,14 @@ impl Settings {
             builder = builder.add_source(source);
         }
         check_source(&known, &environment.collect()?, "the environment")?;
-        let database = match &overrides.database {
-            None => None,
-            Some(path) => Some(path.to_str().ok_or_else(|| SettingsError::Value {
-                key: "database.path",
-                rule: format!("must be a path in UTF-8, and is {}", path.display()),
-            })?),
-        };
+        let database = utf8("database.path", overrides.database.as_deref())?;
+        let identities = utf8("access.identities", overrides.identities.as_deref())?;
         let settings: Self = builder
             .add_source(environment)
             .set_override_option("api.listen", overrides.api_listen.clone())?
             .set_override_option("control.listen", overrides.control_listen.clone())?
             .set_override_option("database.path", database)?
+            .set_override_option("access.identities", identities)?
             .build()?
             .try_deserialize()?;
         settings.validate()?;
@@ -338,7 +396,7 @@ impl Settings {
 
     /// Each range, in one place. The upper ends are far above sense, and far below what a machine chokes on.
     fn validate(&self) -> Result<(), SettingsError> {
-        let Self { http, database, .. } = self;
+        let Self { api, http, access, database, .. } = self;
         let size = |number: usize| number as u64;
         in_range("http.workers", size(http.workers), 0..=512)?;
         in_range("http.body_bytes_max", size(http.body_bytes_max), 1_024..=1 << 30)?;
@@ -353,7 +411,25 @@ impl Settings {
         in_range("database.read_deadline_ms", database.read_deadline_ms, 10..=HOUR_MS)?;
         in_range("database.queue_max", size(database.queue_max), 1..=1_000_000)?;
         in_range("database.batch_max", size(database.batch_max), 1..=10_000)?;
-        in_range("database.checkpoint_every_s", database.checkpoint_every_s, 1..=86_400)
+        in_range("database.checkpoint_every_s", database.checkpoint_every_s, 1..=86_400)?;
+        in_range("access.token_lifetime_s", access.token_lifetime_s, 60..=30 * 86_400)?;
+        if !api.public_url.is_empty() && !is_http_url(&api.public_url) {
+            let rule = format!(
+                "must be http://HOST or https://HOST, with a port or path if need be and no / at the end, and is {:?}",
+                api.public_url
+            );
+            return Err(SettingsError::Value { key: "api.public_url", rule });
+        }
+        let is_name = |text: &str| {
+            (1..=REGION_CHARS_MAX).contains(&text.len())
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        if !is_name(&api.region) {
+            let rule =
+                format!("must be 1 to {REGION_CHARS_MAX} letters, digits, - and _, and is {:?}", api.region);
+            return Err(SettingsError::Value { key: "api.region", rule });
+        }
+        Ok(())
     }
 
     /// How the store is opened.
@@ -374,6 +450,24 @@ impl Settings {
         }
     }
 
+    /// How often somebody may be wrong.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        Gate::new(self.access.lock_after_failures, self.access.login_failures_per_minute)
+    }
+
+    /// Where the service stands.
+    #[must_use]
+    pub fn site(&self) -> Site {
+        let public_url = &self.api.public_url;
+        Site {
+            public_url: (!public_url.is_empty()).then(|| public_url.clone()),
+            region: self.api.region.clone(),
+            trusted_proxies: self.api.trusted_proxies.0.clone(),
+            token_lifetime_ms: self.access.token_lifetime_s * 1000,
+        }
+    }
+
     /// How large and slow a request may be.
     #[must_use]
     pub const fn http_limits(&self) -> HttpLimits {
@@ -383,6 +477,25 @@ impl Settings {
             uri_bytes_max: self.http.uri_bytes_max,
         }
     }
+}
+
+/// The longest name of a region, in characters.
+const REGION_CHARS_MAX: usize = 64;
+
+fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.ends_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>?#".contains(&byte))
+    })
+}
+
+fn utf8<'path>(key: &'static str, path: Option<&'path Path>) -> Result<Option<&'path str>, SettingsError> {
+    let Some(path) = path else { return Ok(None) };
+    let rule = || format!("must be a path in UTF-8, and is {}", path.display());
+    path.to_str().map(Some).ok_or_else(|| SettingsError::Value { key, rule: rule() })
 }
 
 fn environment() -> Environment {

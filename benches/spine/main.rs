@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy;
-use ecs_groupd::access::principal::Origin;
+use ecs_groupd::access::principal::{Origin, Principal};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
-use ecs_groupd::identities::{Identities, Presented};
+use ecs_groupd::domain::id::ProjectId;
+use ecs_groupd::identities::Identities;
+use ecs_groupd::identities::dev::DevSecrets;
 use ecs_groupd::meter::Meter;
 use ecs_groupd::settings::{Overrides, Settings};
 use ecs_groupd::store;
@@ -284,12 +286,17 @@ impl Bench {
     }
 }
 
+/// The project of somebody who is in one.
+fn project(who: &Principal) -> ProjectId {
+    who.project_id().unwrap_or(ProjectId::from_bytes([0; 16]))
+}
+
 /// Makes groups through the product's own store, and returns their ids in order.
 fn fill(database: &Path, count: usize) -> Result<Vec<String>, Error> {
     let placement_rule = PlacementRule::AntiAffinity;
     let name = GroupName::try_from("web-tier".to_owned())?;
     apply_all(database, Action::CreateServerGroup, count, move |principal, _| Command::CreateGroup {
-        project_id: principal.project_id,
+        project_id: project(principal),
         name: name.clone(),
         placement_rule,
         created_by: principal.user.user_id,
@@ -304,7 +311,7 @@ fn fill(database: &Path, count: usize) -> Result<Vec<String>, Error> {
 fn delete(database: &Path, ids: &[String]) -> Result<(), Error> {
     let ids: Vec<_> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
     apply_all(database, Action::DeleteServerGroup, ids.len(), move |principal, nth| Command::DeleteGroup {
-        project_id: principal.project_id,
+        project_id: project(principal),
         group_id: ids[nth],
     })
 }
@@ -313,7 +320,7 @@ fn apply_all(
     database: &Path,
     action: Action,
     count: usize,
-    command: impl Fn(&ecs_groupd::access::principal::Principal, usize) -> Command,
+    command: impl Fn(&Principal, usize) -> Command,
 ) -> Result<(), Error> {
     let mut options = Settings::load(None, &Overrides::default())?.store_options();
     options.database = PathBuf::from(database);
@@ -324,7 +331,7 @@ fn apply_all(
         let (store, writer) =
             store::open(options, Clock::System, Ids::random()?, Arc::new(Meter::default())).await?;
         let store = Arc::new(store);
-        let principal = Identities::dev(true).authenticate(Presented::default())?;
+        let principal = Identities::dev(&DevSecrets::well_known(), true)?.anonymous().ok_or("nobody")?;
         let origin = Origin { request_id: Ids::random()?.request_id(), source_ip: None, door: "bench" };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let work = async {
@@ -332,8 +339,14 @@ fn apply_all(
             while nth < count {
                 let mut waiting = tokio::task::JoinSet::new();
                 for _ in 0..batch.min(count - nth) {
-                    let permit = policy::permit(&principal, origin, action, Some(principal.project_id))
-                        .map_err(|denied| format!("{denied:?}"))?;
+                    let permit = policy::permit(
+                        &principal,
+                        origin,
+                        action,
+                        principal.project_id(),
+                        Clock::System.now(),
+                    )
+                    .map_err(|denied| format!("{denied:?}"))?;
                     let (store, command) = (Arc::clone(&store), command(&principal, nth));
                     waiting.spawn(async move { store.apply(permit, command).await });
                     nth += 1;

@@ -17,16 +17,17 @@ use actix_web::{App, HttpResponse, HttpServer};
 use ecs_groupd::access::action::Action;
 use ecs_groupd::api::body::Malformed;
 use ecs_groupd::api::caller::{Caller, JsonBody};
-use ecs_groupd::api::error::{EcsError, Failure};
+use ecs_groupd::api::error::{ApiError, Failure};
 use ecs_groupd::api::target::{UrlGroup, UrlProject};
-use ecs_groupd::api::{self, Route, exchange};
+use ecs_groupd::api::{self, Guard, Route, exchange};
 use ecs_groupd::audit::record::{Place, Record, TraceId};
 use ecs_groupd::audit::{encode, tree};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::{Change, Command};
 use ecs_groupd::domain::group::{GroupName, PlacementRule, ServerGroup};
 use ecs_groupd::domain::id::GroupId;
-use ecs_groupd::identities::Identities;
+use ecs_groupd::identities::dev::DevSecrets;
+use ecs_groupd::identities::{Current, Identities};
 use ecs_groupd::meter::Meter;
 use ecs_groupd::server;
 use ecs_groupd::settings::{Overrides, Settings};
@@ -53,7 +54,8 @@ pub fn serve_naive(address: SocketAddr, database: &Path) -> Result<(), Error> {
             .pragma("journal_size_limit", "16777216");
         let pool = SqlitePoolOptions::new().max_connections(10).connect_with(options).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        let routes = || vec![Route::new(Method::POST, GROUPS, Action::CreateServerGroup, create)];
+        let routes =
+            || vec![Route::new(Method::POST, GROUPS, Guard::Permitted(Action::CreateServerGroup), create)];
         serve(address, database, routes, Data::new(pool)).await
     })
 }
@@ -65,8 +67,8 @@ pub fn serve_static(address: SocketAddr, database: &Path) -> Result<(), Error> {
     server::block_on(async {
         let routes = || {
             vec![
-                Route::new(Method::GET, GROUPS, Action::ListServerGroups, list),
-                Route::new(Method::GET, GROUP, Action::ShowServerGroup, show),
+                Route::new(Method::GET, GROUPS, Guard::Permitted(Action::ListServerGroups), list),
+                Route::new(Method::GET, GROUP, Guard::Permitted(Action::ShowServerGroup), show),
             ]
         };
         serve(address, database, routes, Data::new(answers)).await
@@ -98,11 +100,14 @@ where
         store::open(options, Clock::System, Ids::random()?, Arc::new(Meter::default())).await?;
     let shared = api::Shared {
         store: Arc::new(store),
-        identities: Arc::new(Identities::dev(true)),
+        identities: Arc::new(Current::new(Identities::dev(&DevSecrets::well_known(), true)?)),
+        gate: Arc::new(settings.gate()),
+        site: Arc::new(settings.site()),
+        clock: Clock::System,
         ids: Arc::new(Mutex::new(Ids::random()?)),
         limits: settings.http_limits(),
     };
-    let open = || vec![Route::open(Method::GET, "/readyz", api::health::live)];
+    let open = || vec![Route::new(Method::GET, "/readyz", Guard::Open, api::health::live)];
     let server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(exchange::observe))
@@ -120,8 +125,8 @@ async fn create(
     project: UrlProject,
     store: Data<Store>,
     pool: Data<SqlitePool>,
-) -> Result<HttpResponse, EcsError> {
-    let permit = caller.permit(&store, Action::CreateServerGroup, project).await?;
+) -> Result<HttpResponse, ApiError> {
+    let (permit, project_id) = caller.permit(&store, Action::CreateServerGroup, project).await?;
     let mut group = body.object()?.object("server_group")?;
     let name: GroupName = group.text("name")?;
     let policies = group.texts("policies")?;
@@ -130,7 +135,7 @@ async fn create(
     else {
         return Err(Malformed::field("policies", "is wrong").into());
     };
-    let (project_id, created_by) = (caller.principal.project_id, caller.principal.user.user_id);
+    let created_by = caller.principal.user.user_id;
 
     let now = Clock::System.now();
     let group_id = GroupId::next(None, now, rand::random());
@@ -176,7 +181,7 @@ async fn show(
     _group: UrlGroup,
     store: Data<Store>,
     answers: Data<Answers>,
-) -> Result<HttpResponse, EcsError> {
+) -> Result<HttpResponse, ApiError> {
     caller.permit(&store, Action::ShowServerGroup, project).await?;
     Ok(HttpResponse::Ok().content_type("application/json;charset=utf-8").body(answers.show.clone()))
 }
@@ -187,13 +192,13 @@ async fn list(
     _query: web::Query<Vec<(String, String)>>,
     store: Data<Store>,
     answers: Data<Answers>,
-) -> Result<HttpResponse, EcsError> {
+) -> Result<HttpResponse, ApiError> {
     caller.permit(&store, Action::ListServerGroups, project).await?;
     Ok(HttpResponse::Ok().content_type("application/json;charset=utf-8").body(answers.list.clone()))
 }
 
-fn internal(error: impl std::fmt::Display) -> EcsError {
-    EcsError(Failure::Internal(error.to_string()))
+fn internal(error: impl std::fmt::Display) -> ApiError {
+    ApiError(Failure::Internal(error.to_string()))
 }
 
 /// (b): pairs of inserts a second, at `batch` pairs a transaction, over SQLite alone.

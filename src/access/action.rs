@@ -1,4 +1,8 @@
 //! The table of actions: what a request does, in the names that policies use.
+//!
+//! Source: "Permissions and Supported Actions" (ECS, policies and identity policies).
+
+use std::fmt;
 
 use crate::domain::command::Command;
 
@@ -13,11 +17,131 @@ pub enum Action {
     ShowServerGroup,
     /// Delete a group.
     DeleteServerGroup,
-    /// Delete every group of every project. The operator's alone; no policy can grant it.
+    /// Delete every group of every project.
     ResetDatabase,
+    /// Get a token for oneself.
+    IssueToken,
+    /// Take a token back.
+    RevokeToken,
+    /// Get a temporary access key for oneself.
+    IssueTemporaryKey,
+    /// Forget tokens and keys that have expired.
+    PurgeExpired,
+    /// Read the file of accounts again.
+    ReloadIdentities,
+}
+
+/// Who can be given the right to an action, and by what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantedBy {
+    /// The root of the account has it, and a policy can give it to its users.
+    PolicyDocument,
+    /// Everybody has it over what is their own.
+    Oneself,
+    /// Only the operator of this machine, or the service itself.
+    Operator,
+}
+
+/// How much an action does, in the vendor's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLevel {
+    /// Changes something.
+    Write,
+    /// Shows many.
+    List,
+    /// Shows one.
+    Read,
+}
+
+/// What kind of thing an action is about, in the audit log's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// ECS groups.
+    ServerGroup,
+    /// The whole database.
+    Database,
+    /// Tokens.
+    Token,
+    /// Temporary access keys.
+    TemporaryKey,
+    /// The accounts.
+    Identities,
+}
+
+impl Subject {
+    /// Its name in the audit record.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ServerGroup => "server_group",
+            Self::Database => "database",
+            Self::Token => "token",
+            Self::TemporaryKey => "temporary_key",
+            Self::Identities => "identities",
+        }
+    }
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The name that identity policies use, or our own for what the vendor gives no name.
+    pub name: &'static str,
+    /// The older, wider name that policies may use as well.
+    pub alias: Option<&'static str>,
+    /// How much it does.
+    pub level: AccessLevel,
+    /// The vendor's resource type; `-` where a statement's Resource must be `*`.
+    pub resource_type: &'static str,
+    /// What it is about.
+    pub subject: Subject,
+    /// Who can have it.
+    pub granted_by: GrantedBy,
 }
 
 impl Action {
+    /// Every action there is.
+    pub const ALL: [Self; 10] = [
+        Self::CreateServerGroup,
+        Self::ListServerGroups,
+        Self::ShowServerGroup,
+        Self::DeleteServerGroup,
+        Self::ResetDatabase,
+        Self::IssueToken,
+        Self::RevokeToken,
+        Self::IssueTemporaryKey,
+        Self::PurgeExpired,
+        Self::ReloadIdentities,
+    ];
+
+    /// The table.
+    #[must_use]
+    pub const fn row(self) -> Row {
+        use AccessLevel::{List, Read, Write};
+        match self {
+            Self::CreateServerGroup => {
+                group("ecs:cloudServers:createServerGroup", "ecs:cloudServers:create", Write)
+            }
+            Self::ListServerGroups => {
+                group("ecs:cloudServers:listServerGroups", "ecs:cloudServers:list", List)
+            }
+            Self::ShowServerGroup => group("ecs:cloudServers:showServerGroup", "ecs:cloudServers:get", Read),
+            Self::DeleteServerGroup => {
+                group("ecs:cloudServers:deleteServerGroup", "ecs:cloudServers:delete", Write)
+            }
+            Self::ResetDatabase => own("ecs-groupd:database:reset", Subject::Database, GrantedBy::Operator),
+            Self::IssueToken => own("ecs-groupd:token:issue", Subject::Token, GrantedBy::Oneself),
+            Self::RevokeToken => own("ecs-groupd:token:revoke", Subject::Token, GrantedBy::Oneself),
+            Self::IssueTemporaryKey => {
+                own("ecs-groupd:temporaryKey:issue", Subject::TemporaryKey, GrantedBy::Oneself)
+            }
+            Self::PurgeExpired => own("ecs-groupd:token:purge", Subject::Token, GrantedBy::Operator),
+            Self::ReloadIdentities => {
+                own("ecs-groupd:identities:reload", Subject::Identities, GrantedBy::Operator)
+            }
+        }
+    }
+
     /// The action that a command needs a permit for.
     #[must_use]
     pub const fn of(command: &Command) -> Self {
@@ -25,28 +149,107 @@ impl Action {
             Command::CreateGroup { .. } => Self::CreateServerGroup,
             Command::DeleteGroup { .. } => Self::DeleteServerGroup,
             Command::ResetDatabase => Self::ResetDatabase,
+            Command::IssueToken { .. } => Self::IssueToken,
+            Command::RevokeToken { .. } => Self::RevokeToken,
+            Command::IssueTemporaryKey { .. } => Self::IssueTemporaryKey,
+            Command::PurgeExpired => Self::PurgeExpired,
+            Command::ReloadIdentities { .. } => Self::ReloadIdentities,
         }
     }
 
-    /// The name that identity policies use ("Permissions and Supported Actions", ECS), or our own for an operator's
-    /// action.
+    /// The action of this name or alias, whatever its case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::CreateServerGroup => "ecs:cloudServers:createServerGroup",
-            Self::ListServerGroups => "ecs:cloudServers:listServerGroups",
-            Self::ShowServerGroup => "ecs:cloudServers:showServerGroup",
-            Self::DeleteServerGroup => "ecs:cloudServers:deleteServerGroup",
-            Self::ResetDatabase => "ecs-groupd:database:reset",
-        }
+        self.row().name
+    }
+
+    /// The service it belongs to: what stands before the first colon.
+    #[must_use]
+    pub fn service(self) -> &'static str {
+        self.name().split(':').next().unwrap_or_default()
     }
 
     /// Whether it changes something, so that an attempt without rights is recorded too.
     #[must_use]
     pub const fn is_mutation(self) -> bool {
-        match self {
-            Self::CreateServerGroup | Self::DeleteServerGroup | Self::ResetDatabase => true,
-            Self::ListServerGroups | Self::ShowServerGroup => false,
+        matches!(self.row().level, AccessLevel::Write)
+    }
+}
+
+const fn group(name: &'static str, alias: &'static str, level: AccessLevel) -> Row {
+    let (subject, granted_by) = (Subject::ServerGroup, GrantedBy::PolicyDocument);
+    Row { name, alias: Some(alias), level, resource_type: "-", subject, granted_by }
+}
+
+const fn own(name: &'static str, subject: Subject, granted_by: GrantedBy) -> Row {
+    Row { name, alias: None, level: AccessLevel::Write, resource_type: "-", subject, granted_by }
+}
+
+impl fmt::Display for AccessLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::List => "list",
+            Self::Read => "read",
+        })
+    }
+}
+
+/// Some of the actions that there are. What a policy's pattern matches is worked out once, when it is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ActionSet(u32);
+
+impl ActionSet {
+    /// Those for which `is_in` holds.
+    pub fn of(is_in: impl Fn(Action) -> bool) -> Self {
+        Self(
+            Action::ALL
+                .into_iter()
+                .filter(|action| is_in(*action))
+                .fold(0, |bits, action| bits | action.bit()),
+        )
+    }
+
+    /// Whether `action` is one of them.
+    #[must_use]
+    pub const fn has(self, action: Action) -> bool {
+        self.0 & action.bit() != 0
+    }
+}
+
+impl Action {
+    const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_action_stands_once_in_the_list_and_has_a_name_of_its_own() {
+        let names: HashSet<_> = Action::ALL.map(Action::name).into();
+        assert_eq!(names.len(), Action::ALL.len());
+        for (at, action) in Action::ALL.into_iter().enumerate() {
+            assert_eq!(action as usize, at, "{action:?} is not where it is declared");
+            assert_eq!(Action::named(&action.name().to_uppercase()), Some(action));
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_it_was_made_of() {
+        let set = ActionSet::of(Action::is_mutation);
+        for action in Action::ALL {
+            assert_eq!(set.has(action), action.is_mutation());
         }
     }
 }

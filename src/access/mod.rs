@@ -3,6 +3,8 @@
 //! Invariant: pure over its inputs; the only maker of a `policy::Permit`.
 
 pub mod action;
+mod glob;
 pub mod policy;
 pub mod principal;
+pub mod signature;
 pub mod token;

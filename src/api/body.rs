@@ -2,6 +2,8 @@
 //!
 //! `serde`'s derived readers take a JSON array where an object belongs; these do not.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 /// A body, or a part of the URL, that breaks a rule of the dialect. Nothing of it is recorded.
@@ -92,6 +94,27 @@ impl Object {
                 other => Err(self.wrong_kind(&format!("{name}[{at}]"), "a string", &other)),
             })
             .collect()
+    }
+
+    /// The whole number that is field `name`.
+    ///
+    /// # Errors
+    /// When it is missing, not a whole number, or out of `range`.
+    pub fn whole_number(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<u64, Malformed> {
+        let value = self.take(name)?;
+        if let Some(number) = value.as_u64().filter(|number| range.contains(number)) {
+            return Ok(number);
+        }
+        let (least, most) = range.into_inner();
+        let found = if value.is_number() { value.to_string() } else { kind_of(&value).to_owned() };
+        let rule = format!("must be a whole number from {least} to {most}, and is {found}");
+        Err(Malformed::field(self.path_of(name), rule))
+    }
+
+    /// Whether there is a field `name`.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.fields.contains_key(name)
     }
 
     /// The full name of a field of this object.

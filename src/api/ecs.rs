@@ -9,12 +9,13 @@ use serde::Serialize;
 use crate::access::action::Action;
 use crate::api::body::{Malformed, Object};
 use crate::api::caller::{Caller, JsonBody};
-use crate::api::error::{EcsError, Failure};
+use crate::api::error::{ApiError, Failure};
 use crate::api::json;
 use crate::api::target::{UrlGroup, UrlProject};
 use crate::domain::command::{Change, Command};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
+use crate::domain::id::ProjectId;
 use crate::domain::page::Page;
 use crate::store::Store;
 
@@ -27,9 +28,9 @@ pub async fn create(
     body: JsonBody,
     project: UrlProject,
     store: Data<Store>,
-) -> Result<HttpResponse, EcsError> {
-    let permit = caller.permit(&store, Action::CreateServerGroup, project).await?;
-    let command = CreateGroup::parse(body.object()?)?.into_command(&caller);
+) -> Result<HttpResponse, ApiError> {
+    let (permit, project_id) = caller.permit(&store, Action::CreateServerGroup, project).await?;
+    let command = CreateGroup::parse(body.object()?)?.into_command(project_id, &caller);
     match store.apply(permit, command).await? {
         Change::GroupCreated { group, .. } => Ok(json(StatusCode::OK, &GroupEnvelope::of(&group))),
         other => Err(Failure::Internal(format!("a create came back as {other:?}")).into()),
@@ -45,8 +46,8 @@ pub async fn list(
     project: UrlProject,
     query: Query<Vec<(String, String)>>,
     store: Data<Store>,
-) -> Result<HttpResponse, EcsError> {
-    let permit = caller.permit(&store, Action::ListServerGroups, project).await?;
+) -> Result<HttpResponse, ApiError> {
+    let (permit, _) = caller.permit(&store, Action::ListServerGroups, project).await?;
     let page = Page::parse(parameter(&query, "limit"), parameter(&query, "marker"))?;
     let groups = store.groups(&permit, &page).await?;
     Ok(json(StatusCode::OK, &GroupsEnvelope::of(&groups, &page)))
@@ -61,8 +62,8 @@ pub async fn show(
     project: UrlProject,
     group: UrlGroup,
     store: Data<Store>,
-) -> Result<HttpResponse, EcsError> {
-    let permit = caller.permit(&store, Action::ShowServerGroup, project).await?;
+) -> Result<HttpResponse, ApiError> {
+    let (permit, _) = caller.permit(&store, Action::ShowServerGroup, project).await?;
     match store.group(&permit, group.id()?).await? {
         Some(group) => Ok(json(StatusCode::OK, &GroupEnvelope::of(&group))),
         None => Err(group.not_found().into()),
@@ -78,15 +79,15 @@ pub async fn delete(
     project: UrlProject,
     group: UrlGroup,
     store: Data<Store>,
-) -> Result<HttpResponse, EcsError> {
-    let permit = caller.permit(&store, Action::DeleteServerGroup, project).await?;
-    let command = Command::DeleteGroup { project_id: caller.principal.project_id, group_id: group.id()? };
+) -> Result<HttpResponse, ApiError> {
+    let (permit, project_id) = caller.permit(&store, Action::DeleteServerGroup, project).await?;
+    let command = Command::DeleteGroup { project_id, group_id: group.id()? };
     store.apply(permit, command).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// The first value of a query parameter; parameters that are not known are ignored.
-fn parameter<'query>(query: &'query [(String, String)], name: &str) -> Option<&'query str> {
+pub(super) fn parameter<'query>(query: &'query [(String, String)], name: &str) -> Option<&'query str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
@@ -108,9 +109,9 @@ impl CreateGroup {
         }
     }
 
-    fn into_command(self, caller: &Caller) -> Command {
+    fn into_command(self, project_id: ProjectId, caller: &Caller) -> Command {
         Command::CreateGroup {
-            project_id: caller.principal.project_id,
+            project_id,
             name: self.name,
             placement_rule: self.placement_rule,
             created_by: caller.principal.user.user_id,

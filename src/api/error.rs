@@ -1,7 +1,8 @@
 //! The one table: everything that can go wrong with a request, and its status, code and message.
 //!
 //! [`Failure::answer`] is one exhaustive match; `tests/it/snapshots/` holds it as a table, so that a review sees
-//! every code in one diff. Codes and messages are the vendor's ("Error Codes", ECS; "Error Codes", API Gateway).
+//! every code in one diff. Codes and messages are the vendor's ("Error Codes", ECS; "Error Codes", API Gateway;
+//! "Error Codes", IAM). How they are written is the dialect's, and the dialect is the path's.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,17 +12,90 @@ use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
+use crate::access::action::Action;
 use crate::access::policy::DeniedReason;
+use crate::access::signature::SignatureError;
 use crate::api::body::Malformed;
+use crate::clock::NoEntropy;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::id::RequestId;
 use crate::domain::page::PageError;
 use crate::domain::refusal::Refusal;
-use crate::identities::Unauthenticated;
+use crate::identities::lockout::TooMany;
 use crate::store::{StoreError, Unavailable};
 
 /// How long a client should wait when the store is unavailable.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Whose form an answer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// ECS v1, and whatever is nobody else's.
+    Ecs,
+    /// IAM v3.
+    Iam,
+}
+
+impl Dialect {
+    /// The dialect of a path.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path.split('/').nth(1) {
+            Some("v3" | "v3.0") => Self::Iam,
+            _ => Self::Ecs,
+        }
+    }
+
+    /// Its name in the audit record.
+    #[must_use]
+    pub const fn door(self) -> &'static str {
+        match self {
+            Self::Ecs => "v1",
+            Self::Iam => "v3",
+        }
+    }
+}
+
+/// Why credentials are nobody's. Nothing of this is recorded; it goes to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    /// None were presented, and anonymous callers are not taken.
+    #[error("Unauthorized: send X-Auth-Token, or sign the request with an access key")]
+    Missing,
+    /// A token that is not known.
+    #[error("decrypt token fail")]
+    UnknownToken,
+    /// A token that was good.
+    #[error("Unauthorized: the token has expired, log in again")]
+    ExpiredToken,
+    /// An access key that is not known.
+    #[error("Get secretKey failed,ak:******,err:ak not exist")]
+    UnknownAccessKey,
+    /// A temporary access key that was good.
+    #[error("Unauthorized: the temporary access key has expired")]
+    ExpiredKey,
+    /// A temporary access key without its security token.
+    #[error("Unauthorized: a temporary access key needs its own X-Security-Token")]
+    SecurityToken,
+    /// Too many bad signatures in a row.
+    #[error("AK access failed to reach the limit,forbidden.")]
+    Locked,
+    /// A signature that is not taken.
+    #[error("{}", signature_message(*.0))]
+    Signature(SignatureError),
+    /// A credential header that is not text, or occurs twice.
+    #[error("Unauthorized: a credential header is not text, or occurs twice")]
+    Unreadable,
+}
+
+/// The gateway's words ("AK/SK signing", frequently asked questions).
+fn signature_message(error: SignatureError) -> String {
+    match error {
+        SignatureError::Malformed(what) => format!("Unauthorized: Authorization {what}"),
+        SignatureError::Expired => "calc ak sk signature fail:signature expired".to_owned(),
+        SignatureError::Mismatch => error.to_string(),
+    }
+}
 
 /// Everything that can go wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +131,22 @@ pub enum Failure {
     },
     /// The caller is not known.
     Unauthenticated(Unauthenticated),
+    /// A name and password, or a scope, that do not go together.
+    WrongLogin(WrongLogin),
+    /// Too many logins of this user from this address failed.
+    TooManyLogins {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// `X-Subject-Token` names no token that is good.
+    NoSuchToken,
     /// The caller has no right.
-    Denied(DeniedReason),
+    Denied {
+        /// Why.
+        reason: DeniedReason,
+        /// To what.
+        action: Action,
+    },
     /// The body breaks a rule of the dialect.
     Malformed(Malformed),
     /// The query breaks a rule of the dialect.
@@ -72,6 +160,39 @@ pub enum Failure {
     Store(StoreError),
     /// A mistake in this program.
     Internal(String),
+}
+
+/// Why a login is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WrongLogin {
+    /// No such user, or not its password; which of the two is not told.
+    Password,
+    /// The scope is not one of the user's account.
+    Scope,
+}
+
+impl From<Unauthenticated> for Failure {
+    fn from(reason: Unauthenticated) -> Self {
+        Self::Unauthenticated(reason)
+    }
+}
+
+impl From<WrongLogin> for Failure {
+    fn from(reason: WrongLogin) -> Self {
+        Self::WrongLogin(reason)
+    }
+}
+
+impl From<TooMany> for Failure {
+    fn from(TooMany { retry_after_ms }: TooMany) -> Self {
+        Self::TooManyLogins { retry_after: Duration::from_millis(retry_after_ms) }
+    }
+}
+
+impl From<NoEntropy> for Failure {
+    fn from(error: NoEntropy) -> Self {
+        Self::Internal(error.to_string())
+    }
 }
 
 impl From<Malformed> for Failure {
@@ -97,20 +218,27 @@ impl From<StoreError> for Failure {
 pub struct Answer {
     /// The HTTP status.
     pub status: StatusCode,
-    /// The vendor's code. `APIGW.…` is answered in the gateway's shape, everything else in ECS's.
+    /// The vendor's code. `APIGW.…` is answered in the gateway's shape, everything else in the dialect's.
     pub code: &'static str,
     /// What is wrong, and where possible what to do.
     pub message: String,
 }
 
 impl Failure {
-    /// The table.
+    /// What it is on the wire.
     #[must_use]
     pub fn answer(&self) -> Answer {
+        let (status, code, message) = self.row();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Answer { status, code, message }
+    }
+
+    /// The table.
+    fn row(&self) -> (u16, &'static str, String) {
         const NO_SUCH_API: &str = "The API does not exist or has not been published in the environment";
         const NOT_AUTHENTICATED: &str = "Incorrect IAM authentication information";
         const INTERNAL: &str = "A system exception occurred. Try again later or contact customer service.";
-        let (status, code, message) = match self {
+        match self {
             Self::NoSuchApi => (404, "APIGW.0101", format!("{NO_SUCH_API}: no such path.")),
             Self::MethodNotAllowed { allow } => {
                 (405, "APIGW.0101", format!("{NO_SUCH_API}: this path takes {}.", list(allow)))
@@ -135,12 +263,28 @@ impl Failure {
                 (415, "APIGW.0201", "Content-Type must be application/json, and is missing.".to_owned())
             }
             Self::Unauthenticated(reason) => (401, "APIGW.0301", format!("{NOT_AUTHENTICATED}: {reason}")),
-            Self::Denied(DeniedReason::OtherProject) => {
+            Self::WrongLogin(WrongLogin::Password) => {
+                (401, "IAM.0001", "The username or password is wrong.".to_owned())
+            }
+            Self::WrongLogin(WrongLogin::Scope) => {
+                let message = "The user's account has no such project or domain: look at auth.scope.";
+                (401, "IAM.0001", message.to_owned())
+            }
+            Self::TooManyLogins { retry_after } => {
+                let seconds = retry_after.as_secs().max(1);
+                (429, "IAM.0012", format!("Too many failed logins: wait {seconds} s before the next one."))
+            }
+            Self::NoSuchToken => (404, "IAM.0004", "X-Subject-Token is invalid in the request".to_owned()),
+            Self::Denied { reason: DeniedReason::OtherProject, .. } => {
                 (400, "Ecs.0023", "project_id in token mismatches with project_id in url.".to_owned())
             }
-            Self::Denied(DeniedReason::OperatorOnly) => {
-                (403, "Pdp.0001", "Policy doesn't allow this action to be performed.".to_owned())
+            Self::Denied { reason: DeniedReason::NotOnesOwn, .. } => {
+                (403, "IAM.0002", "You are not authorized to perform the requested action.".to_owned())
             }
+            Self::Denied {
+                reason: DeniedReason::NotAllowed | DeniedReason::ExplicitlyDenied | DeniedReason::OperatorOnly,
+                action,
+            } => (403, "Pdp.0001", format!("Policy doesn't allow {} to be performed.", action.name())),
             Self::Malformed(malformed @ Malformed::EmptyBody) => (400, "Common.0002", malformed.to_string()),
             Self::Malformed(malformed @ (Malformed::NotJson(_) | Malformed::Field { .. })) => {
                 (400, "Ecs.0005", malformed.to_string())
@@ -153,6 +297,7 @@ impl Failure {
                     let message = "Quota exceeded, too many server groups.";
                     (403, "Ecs.1000", wrapped_fault("forbidden", message, 403))
                 }
+                Refusal::TokenNotFound => Self::NoSuchToken.row(),
             },
             Self::Store(StoreError::Unavailable(reason)) => {
                 let what_next = match reason {
@@ -175,11 +320,6 @@ impl Failure {
                 StoreError::Corrupt { .. } | StoreError::WrongPermit { .. } | StoreError::Database(_),
             )
             | Self::Internal(_) => (500, "Common.0001", INTERNAL.to_owned()),
-        };
-        Answer {
-            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-            code,
-            message,
         }
     }
 }
@@ -201,27 +341,27 @@ pub(super) fn list(methods: &[Method]) -> String {
 
 /// A failure of a v1 request, or of one that reached no dialect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EcsError(pub Failure);
+pub struct ApiError(pub Failure);
 
-impl<F: Into<Failure>> From<F> for EcsError {
+impl<F: Into<Failure>> From<F> for ApiError {
     fn from(failure: F) -> Self {
         Self(failure.into())
     }
 }
 
-impl fmt::Display for EcsError {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Answer { code, message, .. } = self.0.answer();
         write!(f, "{code} {message}")
     }
 }
 
-impl ResponseError for EcsError {
+impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         self.0.answer().status
     }
 
-    /// Only the status and headers: the body needs the request's id, and is rendered by [`EcsError::render`].
+    /// Only the status and headers: the body needs the request's id, and is rendered by [`ApiError::render`].
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::new(self.status_code());
         if let Failure::BodyTooLarge { .. } | Failure::BodyTimeout { .. } | Failure::BodyBroken(_) = self.0 {
@@ -235,11 +375,14 @@ impl ResponseError for EcsError {
                     headers.insert(ALLOW, value);
                 }
             }
-            Failure::Unauthenticated(_) => {
+            Failure::Unauthenticated(_) | Failure::WrongLogin(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("X-Auth-Token"));
             }
             Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            Failure::TooManyLogins { retry_after } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
             }
             _ => {}
         }
@@ -247,19 +390,39 @@ impl ResponseError for EcsError {
     }
 }
 
-impl EcsError {
-    /// The body, in the gateway's shape or in ECS's.
+impl ApiError {
+    /// The body, in the gateway's shape or in the dialect's.
     #[must_use]
-    pub fn render(&self, request_id: RequestId) -> Vec<u8> {
-        let Answer { code, message, .. } = self.0.answer();
-        let body = if code.starts_with("APIGW.") {
-            serde_json::to_vec(&GatewayBody {
+    pub fn render(&self, dialect: Dialect, request_id: RequestId) -> Vec<u8> {
+        let Answer { status, code, message } = self.0.answer();
+        // The gateway checks signatures for every service, and tokens for none but ECS.
+        let is_of_gateway = match (&self.0, dialect) {
+            (Failure::Unauthenticated(reason), Dialect::Iam) => !matches!(
+                reason,
+                Unauthenticated::Missing | Unauthenticated::UnknownToken | Unauthenticated::ExpiredToken
+            ),
+            _ => code.starts_with("APIGW."),
+        };
+        let body = match dialect {
+            _ if is_of_gateway => serde_json::to_vec(&GatewayBody {
                 error_msg: &message,
                 error_code: code,
                 request_id: request_id.to_string(),
-            })
-        } else {
-            serde_json::to_vec(&EcsBody { error: EcsBodyError { message: &message, code } })
+            }),
+            Dialect::Ecs => serde_json::to_vec(&EcsBody { error: EcsBodyError { message: &message, code } }),
+            // Two shapes stand in IAM's documents; these codes stand in the second.
+            Dialect::Iam if matches!(code, "IAM.0002" | "IAM.0012") => {
+                serde_json::to_vec(&IamCodeBody { error_code: code, error_msg: &message })
+            }
+            Dialect::Iam => {
+                let message = match &self.0 {
+                    Failure::Malformed(malformed) => format!("The request body is invalid: {malformed}"),
+                    _ => message,
+                };
+                let title = status.canonical_reason().unwrap_or_default();
+                let error = IamBodyError { code: status.as_u16(), message: &message, title };
+                serde_json::to_vec(&IamBody { error })
+            }
         };
         body.unwrap_or_default()
     }
@@ -274,6 +437,25 @@ struct EcsBody<'answer> {
 struct EcsBodyError<'answer> {
     message: &'answer str,
     code: &'answer str,
+}
+
+/// IAM v3, whose code is the status.
+#[derive(Serialize)]
+struct IamBody<'answer> {
+    error: IamBodyError<'answer>,
+}
+
+#[derive(Serialize)]
+struct IamBodyError<'answer> {
+    code: u16,
+    message: &'answer str,
+    title: &'answer str,
+}
+
+#[derive(Serialize)]
+struct IamCodeBody<'answer> {
+    error_code: &'answer str,
+    error_msg: &'answer str,
 }
 
 #[derive(Serialize)]

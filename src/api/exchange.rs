@@ -15,7 +15,7 @@ use tracing::Instrument as _;
 
 use crate::api::HttpLimits;
 use crate::api::caller::Caller;
-use crate::api::error::{EcsError, Failure};
+use crate::api::error::{ApiError, Dialect, Failure};
 use crate::api::unread;
 use crate::clock::Ids;
 use crate::domain::id::RequestId;
@@ -51,7 +51,7 @@ pub async fn observe(
     unread::put_body_aside(&mut request);
     let span = tracing::info_span!("http.request", %request_id);
     let mut response = match too_long(&request) {
-        Some(failure) => request.error_response(EcsError(failure)),
+        Some(failure) => request.error_response(ApiError(failure)),
         None => next.call(request).instrument(span).await?,
     };
     if response.response().error().is_some() {
@@ -75,9 +75,9 @@ fn too_long(request: &ServiceRequest) -> Option<Failure> {
 /// Puts the vendor's body on an error. What is not ours, such as an error of the framework, becomes ours by its
 /// status.
 fn with_error_body(response: ServiceResponse<BoxBody>, request_id: RequestId) -> ServiceResponse<BoxBody> {
-    let error = match response.response().error().and_then(Error::as_error::<EcsError>) {
+    let error = match response.response().error().and_then(Error::as_error::<ApiError>) {
         Some(error) => error.clone(),
-        None => EcsError(foreign(&response)),
+        None => ApiError(foreign(&response)),
     };
     // The client is told no more than its status; what it was stands here.
     match response.status() {
@@ -85,7 +85,8 @@ fn with_error_body(response: ServiceResponse<BoxBody>, request_id: RequestId) ->
         status if status.is_server_error() => tracing::error!(%request_id, failure = ?error.0, "failed"),
         _ => {}
     }
-    let mut response = response.map_body(|_, _| BoxBody::new(error.render(request_id)));
+    let dialect = Dialect::of(response.request().path());
+    let mut response = response.map_body(|_, _| BoxBody::new(error.render(dialect, request_id)));
     let json = HeaderValue::from_static("application/json;charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response

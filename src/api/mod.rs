@@ -9,11 +9,14 @@ pub mod caller;
 pub mod ecs;
 pub mod error;
 pub mod exchange;
+pub mod gate;
 pub mod health;
+pub mod iam;
 pub mod target;
 mod unread;
 
 use std::future::ready;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,11 +28,23 @@ use actix_web::{Handler, HttpMessage as _, HttpRequest, HttpResponse, Responder}
 
 use crate::access::action::Action;
 use crate::access::principal::Origin;
-use crate::api::error::{EcsError, Failure};
-use crate::clock::Ids;
+use crate::api::error::{ApiError, Failure};
+use crate::api::gate::{Gate, Site};
+use crate::clock::{Clock, Ids};
 use crate::domain::id::RequestId;
-use crate::identities::Identities;
+use crate::identities::Current;
 use crate::store::Store;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Everybody, without credentials.
+    Open,
+    /// Everybody who is known.
+    Known,
+    /// Who is permitted this.
+    Permitted(Action),
+}
 
 /// One row of the URL surface.
 pub struct Route {
@@ -37,34 +52,31 @@ pub struct Route {
     pub method: Method,
     /// The path, in actix's patterns.
     pub path: &'static str,
-    /// What the caller must be permitted to do; `None` for what everybody may, without credentials.
-    pub action: Option<Action>,
+    /// Who may call it.
+    pub guard: Guard,
     /// One route, or two where HEAD goes with GET.
     handlers: Vec<actix_web::Route>,
 }
 
 impl Route {
-    /// A row for a caller who may do `action`.
-    pub fn new<F, Args>(method: Method, path: &'static str, action: Action, handler: F) -> Self
+    /// A row.
+    pub fn new<F, Args>(method: Method, path: &'static str, guard: Guard, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: actix_web::FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let handlers = with_head(&method)
-            .map(move |method| web::method(method).to(handler.clone()).wrap(from_fn(caller::authenticate)));
-        Self { handlers: handlers.collect(), method, path, action: Some(action) }
-    }
-
-    /// A row for everybody.
-    pub fn open<F, Args>(method: Method, path: &'static str, handler: F) -> Self
-    where
-        F: Handler<Args>,
-        Args: actix_web::FromRequest + 'static,
-        F::Output: Responder + 'static,
-    {
-        let handlers = with_head(&method).map(move |method| web::method(method).to(handler.clone()));
-        Self { handlers: handlers.collect(), method, path, action: None }
+        let is_get = method == Method::GET;
+        let handlers = with_head(&method).map(move |method| {
+            let route = web::method(method).to(handler.clone());
+            match guard {
+                // Nobody reads the body of a GET.
+                Guard::Open if is_get => route,
+                Guard::Open => route.wrap(from_fn(caller::admit_anybody)),
+                Guard::Known | Guard::Permitted(_) => route.wrap(from_fn(caller::authenticate)),
+            }
+        });
+        Self { handlers: handlers.collect(), method, path, guard }
     }
 
     /// What `Allow` says of it.
@@ -83,13 +95,25 @@ fn with_head(method: &Method) -> impl Iterator<Item = Method> + use<> {
 pub fn routes() -> Vec<Route> {
     const GROUPS: &str = "/v1/{project_id}/cloudservers/os-server-groups";
     const GROUP: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}";
+    const TOKENS: &str = "/v3/auth/tokens";
+    const TEMPORARY_KEYS: &str = "/v3.0/OS-CREDENTIAL/securitytokens";
+    use Guard::{Known, Open, Permitted};
     vec![
-        Route::new(Method::GET, GROUPS, Action::ListServerGroups, ecs::list),
-        Route::new(Method::POST, GROUPS, Action::CreateServerGroup, ecs::create),
-        Route::new(Method::GET, GROUP, Action::ShowServerGroup, ecs::show),
-        Route::new(Method::DELETE, GROUP, Action::DeleteServerGroup, ecs::delete),
-        Route::open(Method::GET, "/livez", health::live),
-        Route::open(Method::GET, "/readyz", health::ready),
+        Route::new(Method::GET, GROUPS, Permitted(Action::ListServerGroups), ecs::list),
+        Route::new(Method::POST, GROUPS, Permitted(Action::CreateServerGroup), ecs::create),
+        Route::new(Method::GET, GROUP, Permitted(Action::ShowServerGroup), ecs::show),
+        Route::new(Method::DELETE, GROUP, Permitted(Action::DeleteServerGroup), ecs::delete),
+        Route::new(Method::GET, "/v3", Open, iam::version),
+        Route::new(Method::POST, TOKENS, Open, iam::issue_token),
+        Route::new(Method::GET, TOKENS, Known, iam::show_token),
+        Route::new(Method::DELETE, TOKENS, Known, iam::revoke_token),
+        Route::new(Method::GET, "/v3/projects", Known, iam::projects),
+        Route::new(Method::GET, "/v3/auth/projects", Known, iam::own_projects),
+        Route::new(Method::GET, "/v3/auth/domains", Known, iam::domains),
+        Route::new(Method::GET, "/v3/auth/catalog", Known, iam::catalog),
+        Route::new(Method::POST, TEMPORARY_KEYS, Open, iam::issue_temporary_key),
+        Route::new(Method::GET, "/livez", Open, health::live),
+        Route::new(Method::GET, "/readyz", Open, health::ready),
     ]
 }
 
@@ -99,7 +123,13 @@ pub struct Shared {
     /// The database.
     pub store: Arc<Store>,
     /// Who there is.
-    pub identities: Arc<Identities>,
+    pub identities: Arc<Current>,
+    /// The limits on being wrong.
+    pub gate: Arc<Gate>,
+    /// Where the service stands.
+    pub site: Arc<Site>,
+    /// What time it is.
+    pub clock: Clock,
     /// Where request ids come from; each worker forks its own.
     pub ids: Arc<Mutex<Ids>>,
     /// How large and how slow a request may be.
@@ -122,7 +152,9 @@ pub struct HttpLimits {
 pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(web::Data::from(shared.store)).app_data(web::Data::from(shared.identities));
-        config.app_data(web::Data::new(shared.limits)).app_data(exchange::RequestIds::fork(&shared.ids));
+        config.app_data(web::Data::from(shared.gate)).app_data(web::Data::from(shared.site));
+        config.app_data(web::Data::new(shared.clock)).app_data(web::Data::new(shared.limits));
+        config.app_data(exchange::RequestIds::fork(&shared.ids));
         let mut routes = routes.into_iter().peekable();
         while let Some(first) = routes.next() {
             let path = first.path;
@@ -142,31 +174,42 @@ pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConf
 }
 
 /// The answer on a path that has no handler for `method`: OPTIONS tells what there is, the others are refused.
-fn no_handler(method: &Method, allow: &[Method]) -> Result<HttpResponse, EcsError> {
+fn no_handler(method: &Method, allow: &[Method]) -> Result<HttpResponse, ApiError> {
     if method == Method::OPTIONS {
         return Ok(HttpResponse::NoContent().insert_header((ALLOW, error::list(allow))).finish());
     }
-    Err(EcsError(Failure::MethodNotAllowed { allow: allow.to_vec() }))
+    Err(ApiError(Failure::MethodNotAllowed { allow: allow.to_vec() }))
 }
 
 /// The answer for a path that is not served.
 ///
 /// # Errors
 /// Always.
-pub async fn not_found() -> Result<HttpResponse, EcsError> {
-    Err(EcsError(Failure::NoSuchApi))
+pub async fn not_found() -> Result<HttpResponse, ApiError> {
+    Err(ApiError(Failure::NoSuchApi))
 }
 
 /// An answer with a JSON body, in the content type that the vendor's clients are told to expect.
 pub(crate) fn json(status: actix_web::http::StatusCode, body: &impl serde::Serialize) -> HttpResponse {
     match serde_json::to_vec(body) {
         Ok(bytes) => HttpResponse::build(status).content_type("application/json;charset=utf-8").body(bytes),
-        Err(error) => HttpResponse::from_error(EcsError(Failure::Internal(error.to_string()))),
+        Err(error) => HttpResponse::from_error(ApiError(Failure::Internal(error.to_string()))),
     }
 }
 
 /// Where a request came in, and its id.
 pub(crate) fn origin(request: &HttpRequest, door: &'static str) -> Origin {
     let request_id = request.extensions().get().copied().unwrap_or(RequestId::from_bytes([0; 16]));
-    Origin { request_id, source_ip: request.peer_addr().map(|address| address.ip()), door }
+    Origin { request_id, source_ip: source_ip(request), door }
+}
+
+/// The address that a request counts as coming from.
+fn source_ip(request: &HttpRequest) -> Option<IpAddr> {
+    let peer = request.peer_addr()?.ip();
+    let Some(site) = request.app_data::<web::Data<Site>>() else { return Some(peer) };
+    if site.trusted_proxies.is_empty() {
+        return Some(peer);
+    }
+    let hops = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    Some(site.source_ip(peer, &hops.collect::<Vec<_>>().join(",")))
 }

@@ -10,7 +10,8 @@ use serde::{Serialize, Serializer};
 
 use crate::access::principal::{Actor, Principal};
 use crate::audit::record::{Attempt, Record};
-use crate::domain::command::Command;
+use crate::domain::command::{Change, Command};
+use crate::domain::session::{AccessKeyId, Scope};
 
 /// The version that [`encode`] writes.
 const FORMAT_VERSION: u8 = 1;
@@ -59,8 +60,11 @@ enum ActorV1<'record> {
         domain_name: &'record str,
         is_root: bool,
         credential: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access_key: Option<&'record str>,
     },
     Operator,
+    Service,
 }
 
 #[derive(Serialize)]
@@ -76,7 +80,28 @@ enum AskedV1<'record> {
     CreateGroup { name: &'record str, placement_rule: &'static str },
     DeleteGroup { group_id: Text<&'record dyn Display> },
     ResetDatabase { scope: &'static str },
+    Token(TokenV1<'record>),
+    RevokeToken { token: Text<&'record dyn Display> },
+    TemporaryKey(TemporaryKeyV1<'record>),
+    Purge { expired: &'static [&'static str] },
+    ReloadIdentities { differences: &'record [String] },
     Denied { project_id: Option<Text<&'record dyn Display>> },
+}
+
+/// A token is named by its digest, which tells nobody the token.
+#[derive(Serialize)]
+struct TokenV1<'record> {
+    token: Text<&'record dyn Display>,
+    method: &'static str,
+    project_id: Option<Text<&'record dyn Display>>,
+    /// `null` when it was refused.
+    expires_at: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct TemporaryKeyV1<'record> {
+    access_key: &'record str,
+    expires_at: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -100,7 +125,7 @@ impl<'record> Version1<'record> {
             action: record.action.name(),
             project_id: record.project_id.as_ref().map(|id| Text(id as &dyn Display)),
             resource: ResourceV1 {
-                r#type: if record.project_id.is_some() { "server_group" } else { "database" },
+                r#type: record.action.row().subject.name(),
                 id: record.group_id().map(Text),
                 name: record.group_name(),
             },
@@ -131,8 +156,10 @@ impl<'record> ActorV1<'record> {
                 domain_name: &user.domain.name,
                 is_root: user.is_root,
                 credential: credential.name(),
+                access_key: credential.access_key().map(AccessKeyId::as_str),
             },
             Actor::Operator => Self::Operator,
+            Actor::Service => Self::Service,
         }
     }
 }
@@ -140,12 +167,34 @@ impl<'record> ActorV1<'record> {
 impl<'record> AskedV1<'record> {
     fn of(record: &'record Record<'_>) -> Self {
         match &record.attempt {
-            Attempt::Command(command, _) => match command {
+            Attempt::Command(command, decision) => match command {
                 Command::CreateGroup { name, placement_rule, .. } => {
                     Self::CreateGroup { name: name.as_str(), placement_rule: placement_rule.as_str() }
                 }
                 Command::DeleteGroup { group_id, .. } => Self::DeleteGroup { group_id: Text(group_id) },
                 Command::ResetDatabase => Self::ResetDatabase { scope: "database" },
+                Command::IssueToken { digest, scope, method, .. } => Self::Token(TokenV1 {
+                    token: Text(digest),
+                    method: method.name(),
+                    project_id: match scope {
+                        Scope::Project(project_id) => Some(Text(project_id)),
+                        Scope::Domain(_) => None,
+                    },
+                    expires_at: match decision {
+                        Ok(Change::TokenIssued(session)) => Some(session.expires_at.as_millis()),
+                        _ => None,
+                    },
+                }),
+                Command::RevokeToken { digest } => Self::RevokeToken { token: Text(digest) },
+                Command::IssueTemporaryKey { access_key, .. } => Self::TemporaryKey(TemporaryKeyV1 {
+                    access_key: access_key.as_str(),
+                    expires_at: match decision {
+                        Ok(Change::TemporaryKeyIssued(key)) => Some(key.expires_at.as_millis()),
+                        _ => None,
+                    },
+                }),
+                Command::PurgeExpired => Self::Purge { expired: &["token", "temporary_key"] },
+                Command::ReloadIdentities { differences } => Self::ReloadIdentities { differences },
             },
             Attempt::Denied(denied) => {
                 Self::Denied { project_id: denied.on.as_ref().map(|id| Text(id as &dyn Display)) }
@@ -170,24 +219,26 @@ mod tests {
 
     use super::*;
     use crate::access::action::Action;
-    use crate::access::policy::{self, Denied};
-    use crate::access::principal::{Credential, Domain, Origin, User};
+    use crate::access::policy;
+    use crate::access::principal::{Credential, Domain, Origin, Project, User};
     use crate::audit::record::{Place, TraceId};
-    use crate::domain::command::Change;
     use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
     use crate::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
     use crate::domain::refusal::Refusal;
+    use crate::domain::session::{LoginMethod, SecretDigest, Session, TemporaryKey};
     use crate::domain::time::Timestamp;
 
     const PROJECT: ProjectId = ProjectId::from_bytes([0x11; 16]);
     const GROUP: GroupId = GroupId::from_bytes([0x22; 16]);
     const USER: UserId = UserId::from_bytes([0x33; 16]);
+    const TOKEN: SecretDigest = SecretDigest::from_bytes([0x77; 32]);
+    const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
 
     fn place(seq: u64) -> Place {
         Place {
             seq,
             trace_id: TraceId::new(seq, 0),
-            time: Timestamp::from_millis(1_767_323_045_000),
+            time: NOW,
             record_time: Timestamp::from_millis(1_767_323_045_123),
         }
     }
@@ -199,8 +250,18 @@ mod tests {
 
     fn alice() -> Principal {
         let domain = Domain { domain_id: DomainId::from_bytes([0x55; 16]), name: "acct1".to_owned() };
-        let user = User { user_id: USER, name: "alice".to_owned(), domain, is_root: true };
-        Principal { user: Arc::new(user), project_id: PROJECT, credential: Credential::Token }
+        let project =
+            Project { project_id: PROJECT, name: "region-1".to_owned(), domain_id: domain.domain_id };
+        Principal {
+            user: Arc::new(User::new(USER, "alice".to_owned(), domain, true)),
+            project: Some(Arc::new(project)),
+            credential: Credential::Token,
+            documents: Arc::default(),
+        }
+    }
+
+    fn logging_in() -> Principal {
+        Principal { credential: Credential::Login(LoginMethod::Password), ..alice() }
     }
 
     fn name() -> GroupName {
@@ -221,9 +282,53 @@ mod tests {
             Action::ResetDatabase => {
                 policy::permit_reset(Origin { source_ip: None, door: "cli", ..origin() })
             }
-            _ => policy::permit(&alice(), origin(), action, Some(PROJECT)).unwrap(),
+            Action::ReloadIdentities => {
+                policy::permit_reload(Origin { source_ip: None, door: "signal", ..origin() })
+            }
+            Action::PurgeExpired => {
+                policy::permit_purge(Origin { source_ip: None, door: "timer", ..origin() })
+            }
+            Action::IssueToken | Action::RevokeToken | Action::IssueTemporaryKey => {
+                policy::permit_oneself(&logging_in(), Origin { door: "v3", ..origin() }, action).unwrap()
+            }
+            _ => policy::permit(&alice(), origin(), action, Some(PROJECT), NOW).unwrap(),
         };
         String::from_utf8(encode(&Record::decided(place(seq), &permit, command, decision)).unwrap()).unwrap()
+    }
+
+    fn session() -> Session {
+        Session {
+            digest: TOKEN,
+            user_id: USER,
+            scope: Scope::Project(PROJECT),
+            method: LoginMethod::Password,
+            issued_at: NOW,
+            expires_at: NOW.plus_millis(86_400_000),
+        }
+    }
+
+    fn issue_token() -> Command {
+        let Session { digest, user_id, scope, method, .. } = session();
+        Command::IssueToken { digest, user_id, scope, method, lifetime_ms: 86_400_000, expires_by: None }
+    }
+
+    fn revoke() -> Command {
+        Command::RevokeToken { digest: TOKEN }
+    }
+
+    fn key() -> TemporaryKey {
+        TemporaryKey {
+            access_key: "TEMPEXAMPLE000000001".parse().unwrap(),
+            digest: TOKEN,
+            user_id: USER,
+            issued_at: NOW,
+            expires_at: NOW.plus_millis(900_000),
+        }
+    }
+
+    fn issue_key() -> Command {
+        let TemporaryKey { access_key, digest, user_id, .. } = key();
+        Command::IssueTemporaryKey { access_key, digest, user_id, lifetime_ms: 900_000, expires_by: None }
     }
 
     /// One line for every command and outcome there is. Never edit the expected file; add a format version instead.
@@ -238,8 +343,12 @@ mod tests {
         };
         let created = Ok(Change::GroupCreated { project_id: PROJECT, group });
         let deleted = Ok(Change::GroupDeleted { project_id: PROJECT, group_id: GROUP, name: name() });
-        let denied: Denied = policy::permit(&alice(), origin(), Action::DeleteServerGroup, None).unwrap_err();
+        let denied = policy::permit(&alice(), origin(), Action::DeleteServerGroup, None, NOW).unwrap_err();
         let denied = encode(&Record::denied(place(6), &denied)).unwrap();
+        let signed = Credential::AccessKey("AKTESTEXAMPLE0000001".parse().unwrap());
+        let signing = Principal { credential: signed, ..alice() };
+        let signed = policy::permit(&signing, origin(), Action::CreateServerGroup, None, NOW).unwrap_err();
+        let signed = encode(&Record::denied(place(7), &signed)).unwrap();
 
         let lines = [
             decided(1, Action::CreateServerGroup, &create(), &created),
@@ -258,6 +367,23 @@ mod tests {
             ),
             decided(5, Action::ResetDatabase, &Command::ResetDatabase, &Ok(Change::DatabaseReset)),
             String::from_utf8(denied).unwrap(),
+            String::from_utf8(signed).unwrap(),
+            decided(8, Action::IssueToken, &issue_token(), &Ok(Change::TokenIssued(session()))),
+            decided(9, Action::RevokeToken, &revoke(), &Ok(Change::TokenRevoked { digest: TOKEN })),
+            decided(10, Action::RevokeToken, &revoke(), &Err(Refusal::TokenNotFound)),
+            decided(11, Action::IssueTemporaryKey, &issue_key(), &Ok(Change::TemporaryKeyIssued(key()))),
+            decided(
+                12,
+                Action::PurgeExpired,
+                &Command::PurgeExpired,
+                &Ok(Change::ExpiredPurged { until: NOW }),
+            ),
+            decided(
+                13,
+                Action::ReloadIdentities,
+                &Command::ReloadIdentities { differences: vec!["user acct1/bob added".to_owned()] },
+                &Ok(Change::IdentitiesReloaded),
+            ),
         ];
         let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");
         assert_eq!(lines.join("\n"), golden.trim_end(), "the record's bytes changed");

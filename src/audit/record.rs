@@ -23,7 +23,7 @@ pub struct Record<'attempt> {
     pub actor: Actor,
     /// What for.
     pub action: Action,
-    /// In which project; a denied attempt stands under the caller's own. `None` for the whole database.
+    /// In which project; a denied attempt stands under the caller's own. `None` for what is in no project.
     pub project_id: Option<ProjectId>,
     /// What was asked for, and what came of it.
     pub attempt: Attempt<'attempt>,
@@ -78,7 +78,7 @@ impl<'attempt> Record<'attempt> {
             origin: denied.origin,
             actor: Actor::User(denied.principal.clone()),
             action: denied.action,
-            project_id: Some(denied.principal.project_id),
+            project_id: denied.principal.project_id(),
             attempt: Attempt::Denied(denied),
         }
     }

@@ -10,11 +10,11 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 
-use crate::access::policy;
-use crate::access::token::TokenDigest;
+use crate::access::{policy, token};
 use crate::api::{self, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
+use crate::domain::session::SecretDigest;
 use crate::store::{Store, StoreError, Unavailable};
 
 /// What the control listener can reach.
@@ -23,7 +23,7 @@ pub struct Shared {
     /// The database.
     pub store: Arc<Store>,
     /// The token that every request must carry.
-    pub token: TokenDigest,
+    pub token: SecretDigest,
     /// Where request ids come from.
     pub ids: Arc<std::sync::Mutex<Ids>>,
 }
@@ -50,7 +50,7 @@ pub async fn not_found() -> HttpResponse {
 }
 
 /// `POST /control/reset`: deletes every group of every project. The audit log stays, and records it.
-async fn reset(request: HttpRequest, token: Data<TokenDigest>, store: Data<Store>) -> HttpResponse {
+async fn reset(request: HttpRequest, token: Data<SecretDigest>, store: Data<Store>) -> HttpResponse {
     if !is_operator(&request, &token) {
         return error(
             StatusCode::UNAUTHORIZED,
@@ -64,9 +64,10 @@ async fn reset(request: HttpRequest, token: Data<TokenDigest>, store: Data<Store
     }
 }
 
-fn is_operator(request: &HttpRequest, token: &TokenDigest) -> bool {
+fn is_operator(request: &HttpRequest, token: &SecretDigest) -> bool {
     let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    presented.and_then(|text| text.strip_prefix("Bearer ")).is_some_and(|presented| token.matches(presented))
+    let presented = presented.and_then(|text| text.strip_prefix("Bearer "));
+    presented.is_some_and(|presented| token::matches(token, presented))
 }
 
 const fn status_of(failure: &StoreError) -> StatusCode {

@@ -2,6 +2,8 @@
 
 use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
 use crate::domain::id::{GroupId, ProjectId, UserId};
+use crate::domain::session::{AccessKeyId, LoginMethod, Scope, SecretDigest, Session, TemporaryKey};
+use crate::domain::time::Timestamp;
 
 /// Every mutation there is. A command is well formed: what does not parse never becomes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,46 @@ pub enum Command {
     },
     /// Delete every group of every project; the audit log stays.
     ResetDatabase,
+    /// Give out a token ("Obtaining a User Token Through Password Authentication").
+    IssueToken {
+        /// What the token will be known by.
+        digest: SecretDigest,
+        /// Whose it will be.
+        user_id: UserId,
+        /// What it will be good for.
+        scope: Scope,
+        /// How its holder logged in.
+        method: LoginMethod,
+        /// How long it will be good, in milliseconds.
+        lifetime_ms: u64,
+        /// The expiry of the token that it was asked for with, which it does not outlive.
+        expires_by: Option<Timestamp>,
+    },
+    /// Take a token back.
+    RevokeToken {
+        /// The token.
+        digest: SecretDigest,
+    },
+    /// Give out a temporary access key ("Obtaining a Temporary AK/SK and Security Token Through a Token").
+    IssueTemporaryKey {
+        /// Its public half.
+        access_key: AccessKeyId,
+        /// What its security token will be known by.
+        digest: SecretDigest,
+        /// Whose it will be.
+        user_id: UserId,
+        /// How long it will be good, in milliseconds.
+        lifetime_ms: u64,
+        /// The expiry of the token that it was asked for with, which it does not outlive.
+        expires_by: Option<Timestamp>,
+    },
+    /// Forget the tokens and temporary keys that have expired.
+    PurgeExpired,
+    /// Go on with the accounts of a file that was read again.
+    ReloadIdentities {
+        /// What is different, a line each.
+        differences: Vec<String>,
+    },
 }
 
 impl Command {
@@ -34,7 +76,12 @@ impl Command {
     pub const fn project_id(&self) -> Option<ProjectId> {
         match self {
             Self::CreateGroup { project_id, .. } | Self::DeleteGroup { project_id, .. } => Some(*project_id),
-            Self::ResetDatabase => None,
+            Self::ResetDatabase
+            | Self::IssueToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::IssueTemporaryKey { .. }
+            | Self::PurgeExpired
+            | Self::ReloadIdentities { .. } => None,
         }
     }
 
@@ -43,7 +90,16 @@ impl Command {
     pub const fn group_id(&self) -> Option<GroupId> {
         match self {
             Self::DeleteGroup { group_id, .. } => Some(*group_id),
-            Self::CreateGroup { .. } | Self::ResetDatabase => None,
+            _ => None,
+        }
+    }
+
+    /// The existing token whose facts the command is decided on.
+    #[must_use]
+    pub const fn token(&self) -> Option<SecretDigest> {
+        match self {
+            Self::RevokeToken { digest } => Some(*digest),
+            _ => None,
         }
     }
 }
@@ -69,17 +125,38 @@ pub enum Change {
     },
     /// Every group of every project is gone.
     DatabaseReset,
+    /// A token is good from now on.
+    TokenIssued(Session),
+    /// A token is good for nothing any more.
+    TokenRevoked {
+        /// The token.
+        digest: SecretDigest,
+    },
+    /// A temporary access key is good from now on.
+    TemporaryKeyIssued(TemporaryKey),
+    /// What had expired is forgotten.
+    ExpiredPurged {
+        /// What expired at this time or before.
+        until: Timestamp,
+    },
+    /// The accounts are those of the file as it is now.
+    IdentitiesReloaded,
 }
 
 impl Change {
-    /// The project that it changed; `None` for all of them.
+    /// The project whose groups it changed; `None` for all of them, or for none.
     #[must_use]
     pub const fn project_id(&self) -> Option<ProjectId> {
         match self {
             Self::GroupCreated { project_id, .. } | Self::GroupDeleted { project_id, .. } => {
                 Some(*project_id)
             }
-            Self::DatabaseReset => None,
+            Self::DatabaseReset
+            | Self::TokenIssued(_)
+            | Self::TokenRevoked { .. }
+            | Self::TemporaryKeyIssued(_)
+            | Self::ExpiredPurged { .. }
+            | Self::IdentitiesReloaded => None,
         }
     }
 }

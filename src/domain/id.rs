@@ -14,6 +14,13 @@ pub struct IdError {
     expected: &'static str,
 }
 
+impl IdError {
+    /// The text is not `expected`.
+    pub(crate) const fn new(expected: &'static str) -> Self {
+        Self { expected }
+    }
+}
+
 /// An id that the vendor writes as 32 lower-case hex digits.
 macro_rules! hex_id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -9,4 +9,5 @@ pub mod id;
 pub mod page;
 pub mod refusal;
 pub mod rules;
+pub mod session;
 pub mod time;

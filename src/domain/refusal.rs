@@ -17,6 +17,9 @@ pub enum Refusal {
         /// The quota.
         groups_max: u32,
     },
+    /// There is no such token, or it has expired.
+    #[error("no such token, or it has expired")]
+    TokenNotFound,
 }
 
 impl Refusal {
@@ -26,6 +29,7 @@ impl Refusal {
         match self {
             Self::GroupNotFound { .. } => "group_not_found",
             Self::GroupQuotaReached { .. } => "group_quota_reached",
+            Self::TokenNotFound => "token_not_found",
         }
     }
 }

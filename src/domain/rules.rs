@@ -8,6 +8,8 @@ use crate::domain::command::{Change, Command};
 use crate::domain::group::{GroupName, ServerGroup};
 use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::refusal::Refusal;
+use crate::domain::session::{SecretDigest, Session, TemporaryKey};
+use crate::domain::time::Timestamp;
 
 /// How much a project may hold. Settings `quota.*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Facts {
     pub limits: Limits,
     /// The projects that the batch names. A project that never had a group is [`ProjectFacts::default`].
     pub projects: HashMap<ProjectId, ProjectFacts>,
+    /// When those tokens expire that the batch names or makes, and that exist.
+    pub tokens: HashMap<SecretDigest, Timestamp>,
 }
 
 /// What must be known of one project.
@@ -43,6 +47,8 @@ pub struct ProjectFacts {
 pub struct Stamp {
     /// The id that a new group gets.
     pub group_id: GroupId,
+    /// When it is decided.
+    pub now: Timestamp,
 }
 
 /// Says what `command` changes, or why it is turned down.
@@ -72,7 +78,38 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
             None => Err(Refusal::GroupNotFound { group_id: *group_id }),
         },
         Command::ResetDatabase => Ok(Change::DatabaseReset),
+        Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by } => {
+            Ok(Change::TokenIssued(Session {
+                digest: *digest,
+                user_id: *user_id,
+                scope: *scope,
+                method: *method,
+                issued_at: stamp.now,
+                expires_at: expiry(stamp.now, *lifetime_ms, *expires_by),
+            }))
+        }
+        Command::RevokeToken { digest } => match facts.tokens.get(digest) {
+            Some(expires_at) if *expires_at > stamp.now => Ok(Change::TokenRevoked { digest: *digest }),
+            _ => Err(Refusal::TokenNotFound),
+        },
+        Command::IssueTemporaryKey { access_key, digest, user_id, lifetime_ms, expires_by } => {
+            Ok(Change::TemporaryKeyIssued(TemporaryKey {
+                access_key: access_key.clone(),
+                digest: *digest,
+                user_id: *user_id,
+                issued_at: stamp.now,
+                expires_at: expiry(stamp.now, *lifetime_ms, *expires_by),
+            }))
+        }
+        Command::PurgeExpired => Ok(Change::ExpiredPurged { until: stamp.now }),
+        Command::ReloadIdentities { .. } => Ok(Change::IdentitiesReloaded),
     }
+}
+
+/// The end of what begins now: what is asked for with a token does not outlive the token.
+fn expiry(now: Timestamp, lifetime_ms: u64, expires_by: Option<Timestamp>) -> Timestamp {
+    let at = now.plus_millis(lifetime_ms);
+    expires_by.map_or(at, |latest| at.min(latest))
 }
 
 impl Facts {
@@ -96,6 +133,14 @@ impl Facts {
                     project.groups.clear();
                 }
             }
+            Change::TokenIssued(Session { digest, expires_at, .. }) => {
+                self.tokens.insert(*digest, *expires_at);
+            }
+            Change::TokenRevoked { digest } => {
+                self.tokens.remove(digest);
+            }
+            Change::ExpiredPurged { until } => self.tokens.retain(|_, expires_at| *expires_at > *until),
+            Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded => {}
         }
     }
 
@@ -121,12 +166,13 @@ mod tests {
     use super::*;
     use crate::domain::group::PlacementRule;
     use crate::domain::id::UserId;
-    use crate::domain::time::Timestamp;
+    use crate::domain::session::{LoginMethod, Scope};
 
     const PROJECTS: [ProjectId; 2] = [ProjectId::from_bytes([1; 16]), ProjectId::from_bytes([2; 16])];
 
     fn facts(groups_per_project: u32) -> Facts {
-        Facts { limits: Limits { groups_per_project, members_per_group: 16 }, projects: HashMap::new() }
+        let limits = Limits { groups_per_project, members_per_group: 16 };
+        Facts { limits, projects: HashMap::new(), tokens: HashMap::new() }
     }
 
     fn create(project_id: ProjectId) -> Command {
@@ -138,7 +184,8 @@ mod tests {
     /// Decides and carries on, as the writer does.
     fn run(facts: &mut Facts, command: &Command) -> Result<Change, Refusal> {
         let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
-        let stamp = Stamp { group_id: GroupId::next(newest, Timestamp::from_millis(1), 0) };
+        let now = Timestamp::from_millis(1);
+        let stamp = Stamp { group_id: GroupId::next(newest, now, 0), now };
         let decision = decide(facts, stamp, command);
         if let Ok(change) = &decision {
             facts.apply(change);
@@ -230,5 +277,53 @@ mod tests {
         assert!(run(&mut facts, &create(PROJECTS[0])).is_ok());
         assert_eq!(run(&mut facts, &create(PROJECTS[0])), Err(Refusal::GroupQuotaReached { groups_max: 2 }));
         assert!(run(&mut facts, &create(PROJECTS[1])).is_ok(), "another project has its own");
+    }
+
+    fn issue(digest: SecretDigest, lifetime_ms: u64, expires_by: Option<Timestamp>) -> Command {
+        let user_id = UserId::from_bytes([9; 16]);
+        let (scope, method) = (Scope::Project(PROJECTS[0]), LoginMethod::Password);
+        Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by }
+    }
+
+    fn at(facts: &mut Facts, millis: u64, command: &Command) -> Result<Change, Refusal> {
+        let now = Timestamp::from_millis(millis);
+        let decision = decide(facts, Stamp { group_id: GroupId::next(None, now, 0), now }, command);
+        if let Ok(change) = &decision {
+            facts.apply(change);
+        }
+        decision
+    }
+
+    #[test]
+    fn a_token_can_be_revoked_once_and_until_it_expires() {
+        let (one, two) = (SecretDigest::from_bytes([1; 32]), SecretDigest::from_bytes([2; 32]));
+        let mut facts = facts(0);
+        for digest in [one, two] {
+            assert!(at(&mut facts, 1_000, &issue(digest, 10, None)).is_ok());
+        }
+        assert_eq!(
+            at(&mut facts, 1_009, &Command::RevokeToken { digest: one }),
+            Ok(Change::TokenRevoked { digest: one })
+        );
+        assert_eq!(at(&mut facts, 1_009, &Command::RevokeToken { digest: one }), Err(Refusal::TokenNotFound));
+        assert_eq!(at(&mut facts, 1_010, &Command::RevokeToken { digest: two }), Err(Refusal::TokenNotFound));
+        assert!(facts.tokens.contains_key(&two));
+        assert!(at(&mut facts, 1_010, &Command::PurgeExpired).is_ok());
+        assert!(facts.tokens.is_empty());
+    }
+
+    #[test]
+    fn a_token_does_not_outlive_the_one_it_was_asked_for_with() {
+        let digest = SecretDigest::from_bytes([1; 32]);
+        for (expires_by, expected) in [(None, 1_010), (Some(1_005), 1_005), (Some(2_000), 1_010)] {
+            let command = issue(digest, 10, expires_by.map(Timestamp::from_millis));
+            match at(&mut facts(0), 1_000, &command) {
+                Ok(Change::TokenIssued(session)) => {
+                    assert_eq!(session.issued_at, Timestamp::from_millis(1_000));
+                    assert_eq!(session.expires_at, Timestamp::from_millis(expected));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The only wiring: settings → store → routes → listeners. `build` makes everything ready, `Server::run` serves.
 
 pub mod ready;
-pub mod stop;
+pub mod signal;
+mod upkeep;
 
 use std::fs::Permissions;
 use std::future::Future;
@@ -21,11 +22,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::access::token::TokenDigest;
+use self::upkeep::Upkeep;
+use crate::access::token;
 use crate::api::{self, exchange};
-use crate::clock::{Clock, Ids, NoEntropy};
+use crate::clock::{self, Clock, Ids, NoEntropy};
 use crate::control;
-use crate::identities::{Identities, dev};
+use crate::identities::dev::DevSecrets;
+use crate::identities::file::{self, IdentitiesError};
+use crate::identities::{Current, Identities};
 use crate::meter::Meter;
 use crate::settings::{ControlListen, Http, Settings};
 use crate::store::{self, OpenError, Store, Writer, WriterFailed};
@@ -37,11 +41,36 @@ const CONTROL_PORT: u16 = 8775;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// There is nobody who could log in.
-    #[error("no identities: run with --dev, which has one well-known account, on loopback only")]
+    #[error(
+        "no accounts: name a file of them with --identities (`ecs-groupd identity example` prints one), or run with \
+         --dev, which has one well-known account, on loopback only"
+    )]
     NoIdentities,
+    /// There are two answers to who may log in.
+    #[error(
+        "--dev has an account of its own, and access.identities names a file of them: use one of the two"
+    )]
+    TwoIdentities,
+    /// The file of accounts is not used.
+    #[error(transparent)]
+    Identities(#[from] IdentitiesError),
     /// `--dev` would be open to other machines.
-    #[error("--dev listens on loopback only, and {listener} is set to {address}: use 127.0.0.1 or [::1]")]
+    #[error(
+        "--dev listens on loopback only, and {listener} is set to {address}: use 127.0.0.1 or [::1], or set \
+         dev.anonymous = false and dev.random_credentials = true"
+    )]
     DevOffLoopback {
+        /// Which listener.
+        listener: &'static str,
+        /// Where it was to be.
+        address: SocketAddr,
+    },
+    /// Passwords and tokens would cross the network for all to read.
+    #[error(
+        "{listener} is set to {address}, which other machines reach, and this is HTTP without TLS: put a proxy with \
+         TLS in front and listen on 127.0.0.1, or say --insecure-http"
+    )]
+    Insecure {
         /// Which listener.
         listener: &'static str,
         /// Where it was to be.
@@ -97,9 +126,20 @@ pub enum ControlAddress {
     Unix(PathBuf),
 }
 
+/// What is said at the command line alone.
+#[derive(Clone, Default)]
+pub struct Launch {
+    /// `--dev`: the one account, and what it logs in with.
+    pub dev: Option<DevSecrets>,
+    /// `--insecure-http`: other machines may reach the service without TLS.
+    pub is_insecure_http_allowed: bool,
+}
+
 /// A service that listens, and does not answer yet.
 pub struct Server {
     addresses: Addresses,
+    control_token: String,
+    upkeep: Upkeep,
     api: HttpListener,
     control: Option<HttpListener>,
     store: Arc<Store>,
@@ -113,50 +153,89 @@ pub struct Server {
 /// [`ServeError`], with what to do about it.
 pub async fn build(
     settings: &Settings,
-    is_dev: bool,
+    launch: &Launch,
     clock: Clock,
     mut ids: Ids,
 ) -> Result<Server, ServeError> {
-    if !is_dev {
-        return Err(ServeError::NoIdentities);
-    }
-    let control = control_listen(settings);
-    check_loopback("api.listen", settings.api.listen)?;
+    let (identities, file) = identities(settings, launch)?;
+    let identities = Arc::new(Current::new(identities));
+    let control = control_listen(settings, launch.dev.is_some());
+    check_address("api.listen", settings.api.listen, settings, launch)?;
     if let ControlListen::Tcp(address) = control {
-        check_loopback("control.listen", address)?;
+        check_address("control.listen", address, settings, launch)?;
     }
 
     let meter = Arc::new(Meter::default());
     let (store, writer) =
-        store::open(settings.store_options(), clock, ids.fork(), Arc::clone(&meter)).await?;
+        store::open(settings.store_options(), clock.clone(), ids.fork(), Arc::clone(&meter)).await?;
     let store = Arc::new(store);
+    let upkeep = Upkeep {
+        store: Arc::clone(&store),
+        identities: Arc::clone(&identities),
+        file,
+        clock: clock.clone(),
+        ids: ids.fork(),
+    };
     let ids = Arc::new(Mutex::new(ids));
 
     let shared = api::Shared {
         store: Arc::clone(&store),
-        identities: Arc::new(Identities::dev(settings.dev.anonymous)),
+        identities,
+        gate: Arc::new(settings.gate()),
+        site: Arc::new(settings.site()),
+        clock,
         ids: Arc::clone(&ids),
         limits: settings.http_limits(),
     };
     let (api, api_address) = api_listener(settings, shared)?;
-    let shared =
-        control::Shared { store: Arc::clone(&store), token: TokenDigest::of(dev::CONTROL_TOKEN), ids };
+    let control_token = match &launch.dev {
+        Some(secrets) => secrets.control_token.clone(),
+        None => clock::secret_text()?,
+    };
+    let shared = control::Shared { store: Arc::clone(&store), token: token::digest(&control_token), ids };
     let (control, control_address) = control_listener(control, &settings.http, shared)?.unzip();
     let addresses = Addresses { api: api_address, control: control_address };
-    Ok(Server { addresses, api, control, store, writer, meter })
+    Ok(Server { addresses, control_token, upkeep, api, control, store, writer, meter })
+}
+
+/// Who there is, and the file that says so.
+fn identities(settings: &Settings, launch: &Launch) -> Result<(Identities, Option<PathBuf>), ServeError> {
+    let path = &settings.access.identities;
+    match &launch.dev {
+        Some(_) if path != Path::new("") => Err(ServeError::TwoIdentities),
+        Some(secrets) => Ok((Identities::dev(secrets, settings.dev.anonymous)?, None)),
+        None if path == Path::new("") => Err(ServeError::NoIdentities),
+        None => Ok((file::read(path)?, Some(path.clone()))),
+    }
 }
 
 /// What `control.listen` means.
-fn control_listen(settings: &Settings) -> ControlListen {
+fn control_listen(settings: &Settings, is_dev: bool) -> ControlListen {
     match (&settings.control.listen, settings.api.listen) {
+        (ControlListen::Auto, _) if !is_dev => ControlListen::Off,
         (ControlListen::Auto, api) if api.port() == 0 => ControlListen::Tcp(SocketAddr::new(api.ip(), 0)),
         (ControlListen::Auto, api) => ControlListen::Tcp(SocketAddr::new(api.ip(), CONTROL_PORT)),
         (configured, _) => configured.clone(),
     }
 }
 
-const fn check_loopback(listener: &'static str, address: SocketAddr) -> Result<(), ServeError> {
-    if address.ip().is_loopback() { Ok(()) } else { Err(ServeError::DevOffLoopback { listener, address }) }
+/// Other machines reach the service only when that was meant.
+fn check_address(
+    listener: &'static str,
+    address: SocketAddr,
+    settings: &Settings,
+    launch: &Launch,
+) -> Result<(), ServeError> {
+    let is_dev_closed = !settings.dev.anonymous && settings.dev.random_credentials;
+    if address.ip().is_loopback() {
+        Ok(())
+    } else if launch.dev.is_some() {
+        if is_dev_closed { Ok(()) } else { Err(ServeError::DevOffLoopback { listener, address }) }
+    } else if launch.is_insecure_http_allowed {
+        Ok(())
+    } else {
+        Err(ServeError::Insecure { listener, address })
+    }
 }
 
 fn api_listener(settings: &Settings, shared: api::Shared) -> Result<(HttpListener, SocketAddr), ServeError> {
@@ -244,9 +323,16 @@ impl Server {
         &self.addresses
     }
 
+    /// The token of the control listener.
+    #[must_use]
+    pub fn control_token(&self) -> &str {
+        &self.control_token
+    }
+
     /// Answers requests until `stop`; then finishes those in flight, empties the WAL and closes the database.
     ///
-    /// `on_ready` is called once requests are answered.
+    /// `on_ready` is called once requests are answered. `next_reload` comes back whenever the accounts are to be read
+    /// again.
     ///
     /// # Errors
     /// When the writer stops by itself, or `on_ready` fails.
@@ -254,8 +340,9 @@ impl Server {
         self,
         on_ready: impl FnOnce(&Addresses) -> io::Result<()>,
         stop: impl Future<Output = ()>,
+        next_reload: impl AsyncFnMut(),
     ) -> Result<(), ServeError> {
-        let Self { addresses, api, control, store, writer, meter } = self;
+        let Self { addresses, control_token: _, upkeep, api, control, store, writer, meter } = self;
         let (stop_writer, mut writer) = start_writer(writer)?;
         let listeners: Vec<_> = std::iter::once(api).chain(control).collect();
         let handles: Vec<_> = listeners.iter().map(HttpListener::handle).collect();
@@ -264,8 +351,10 @@ impl Server {
         let work = async {
             first_answer(addresses.api).await?;
             on_ready(&addresses)?;
-            stop.await;
-            Ok(())
+            tokio::select! {
+                () = stop => Ok(()),
+                () = upkeep.run(next_reload) => Ok(()),
+            }
         };
         let (worked, writer_ended) = tokio::select! {
             worked = work => (worked, None),

@@ -5,74 +5,93 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Addresses, ControlAddress};
+use super::{Addresses, ControlAddress, Launch};
 use crate::identities::dev;
+use crate::settings::Settings;
 
-/// What a client needs to start: the addresses, and the dev account.
-#[derive(Debug, Serialize)]
+/// What a client needs to start: the addresses, and with `--dev` the account.
+#[derive(Serialize)]
 pub struct Ready {
-    #[serde(skip)]
-    is_anonymous_allowed: bool,
     api_url: String,
     control_url: Option<String>,
-    region: &'static str,
+    control_token: String,
+    region: String,
+    #[serde(flatten)]
+    dev: Option<DevAccount>,
+}
+
+#[derive(Serialize)]
+struct DevAccount {
+    #[serde(skip)]
+    is_anonymous_allowed: bool,
     domain_name: &'static str,
     project_id: &'static str,
     project_name: &'static str,
     user_name: &'static str,
-    password: &'static str,
-    access_key: &'static str,
-    secret_key: &'static str,
-    token: &'static str,
-    control_token: &'static str,
+    password: String,
+    access_key: String,
+    secret_key: String,
+    token: String,
 }
 
 impl Ready {
-    /// The dev account at `addresses`.
+    /// A service at `addresses`.
     #[must_use]
-    pub fn dev(addresses: &Addresses, is_anonymous_allowed: bool) -> Self {
+    pub fn new(addresses: &Addresses, control_token: &str, settings: &Settings, launch: &Launch) -> Self {
         Self {
-            is_anonymous_allowed,
             api_url: format!("http://{}", addresses.api),
             control_url: addresses.control.as_ref().map(|address| match address {
                 ControlAddress::Tcp(address) => format!("http://{address}"),
                 ControlAddress::Unix(path) => format!("unix:{}", path.display()),
             }),
-            region: dev::REGION,
-            domain_name: dev::DOMAIN_NAME,
-            project_id: dev::PROJECT_ID,
-            project_name: dev::PROJECT_NAME,
-            user_name: dev::USER_NAME,
-            password: dev::PASSWORD,
-            access_key: dev::ACCESS_KEY,
-            secret_key: dev::SECRET_KEY,
-            token: dev::TOKEN,
-            control_token: dev::CONTROL_TOKEN,
+            control_token: control_token.to_owned(),
+            region: settings.api.region.clone(),
+            dev: launch.dev.clone().map(|secrets| DevAccount {
+                is_anonymous_allowed: settings.dev.anonymous,
+                domain_name: dev::DOMAIN_NAME,
+                project_id: dev::PROJECT_ID,
+                project_name: dev::PROJECT_NAME,
+                user_name: dev::USER_NAME,
+                password: secrets.password,
+                access_key: secrets.access_key,
+                secret_key: secrets.secret_key,
+                token: secrets.token,
+            }),
         }
     }
 
-    /// Prints the account, and a command to try it with.
+    /// Prints where the service is; with `--dev` also the account, and a command to try it with.
     ///
     /// # Errors
     /// When standard output is closed.
     pub fn print(&self, database: &Path) -> io::Result<()> {
-        let Self { api_url, region, project_id, user_name, password, domain_name, .. } = self;
-        let token_header = if self.is_anonymous_allowed {
-            String::new()
-        } else {
-            format!(" -H 'X-Auth-Token: {}'", self.token)
-        };
-        let control = self.control_url.as_deref().unwrap_or("off");
+        let Self { api_url, control_url, control_token, region, dev } = self;
+        let database = database.display();
+        let control = control_url.as_deref().unwrap_or("off");
         let mut out = io::stdout().lock();
+        writeln!(out, "ecs-groupd is ready: {api_url}\n  database    {database}")?;
+        let Some(account) = dev else {
+            writeln!(out, "  control     {control}")?;
+            return out.flush();
+        };
+        let DevAccount {
+            domain_name, project_id, user_name, password, access_key, secret_key, token, ..
+        } = account;
+        let (anonymous, token_header) = if account.is_anonymous_allowed {
+            (
+                " (a request without credentials is this account too, unless dev.anonymous = false)",
+                String::new(),
+            )
+        } else {
+            ("", format!(" -H 'X-Auth-Token: {token}'"))
+        };
         write!(
             out,
-            "ecs-groupd is ready: {api_url}
-  database    {}
-  account     {domain_name}, user {user_name}, password {password}
+            "  account     {domain_name}, user {user_name}, password {password}
   project     {project_id}, region {region}
-  access key  {}, secret key {}
-  token       {} (a request without credentials is this account too, unless dev.anonymous = false)
-  control     {control}, token {}
+  access key  {access_key}, secret key {secret_key}
+  token       {token}{anonymous}
+  control     {control}, token {control_token}
 
 Create a group:
   curl {api_url}/v1/{project_id}/cloudservers/os-server-groups \\
@@ -80,11 +99,6 @@ Create a group:
     -d '{{\"server_group\":{{\"name\":\"web\",\"policies\":[\"anti-affinity\"]}}}}'
 
 ",
-            database.display(),
-            self.access_key,
-            self.secret_key,
-            self.token,
-            self.control_token,
         )?;
         out.flush()
     }

@@ -19,7 +19,8 @@ use self::cache::{Cache, Versions};
 use self::writer::Job;
 pub use self::writer::{Writer, WriterFailed};
 use crate::access::action::Action;
-use crate::access::policy::{Denied, Permit};
+use crate::access::policy::{self, Denied, Permit};
+use crate::access::principal::Origin;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::{Change, Command};
 use crate::domain::group::ServerGroup;
@@ -27,6 +28,8 @@ use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::page::Page;
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::Limits;
+use crate::domain::session::{AccessKeyId, SecretDigest, Session, TemporaryKey};
+use crate::domain::time::Timestamp;
 use crate::meter::Meter;
 
 /// How the database is opened and used. Settings `database.*` and `quota.*`.
@@ -182,8 +185,10 @@ pub struct Store {
     readers: SqlitePool,
     read_deadline: Duration,
     versions: Arc<Versions>,
-    groups: Cache<GroupId, Option<Arc<ServerGroup>>>,
-    pages: Cache<Page, Arc<[ServerGroup]>>,
+    groups: Cache<(ProjectId, GroupId), Option<Arc<ServerGroup>>>,
+    pages: Cache<(ProjectId, Page), Arc<[ServerGroup]>>,
+    tokens: Cache<SecretDigest, Option<Arc<Session>>>,
+    temporary_keys: Cache<AccessKeyId, Option<Arc<TemporaryKey>>>,
     writer_failure: Arc<OnceLock<String>>,
 }
 
@@ -191,6 +196,8 @@ pub struct Store {
 const GROUPS_CACHED: usize = 4_096;
 /// How many pages are kept in memory: up to 1,001 groups each, so 2 MB where every page is full.
 const PAGES_CACHED: usize = 12;
+/// How many tokens, and as many temporary keys, are kept in memory: 0.2 kB each.
+const TOKENS_CACHED: usize = 4_096;
 
 /// Opens the database, takes its lock, brings its schema up to date and empties its WAL.
 ///
@@ -214,6 +221,8 @@ pub async fn open(
         versions: Arc::default(),
         groups: Cache::new(GROUPS_CACHED),
         pages: Cache::new(PAGES_CACHED),
+        tokens: Cache::new(TOKENS_CACHED),
+        temporary_keys: Cache::new(TOKENS_CACHED),
         writer_failure: Arc::clone(&writer_failure),
     };
     let versions = Arc::clone(&store.versions);
@@ -270,7 +279,7 @@ impl Store {
             let group = sqlite::group::group(conn, project_id, group_id).await?;
             Ok(group.map(Arc::new))
         });
-        self.groups.get_or_read(&self.versions, project_id, group_id, read).await
+        self.groups.get_or_read(self.versions.of(project_id), (project_id, group_id), read).await
     }
 
     /// The groups of the permit's project in creation order: a page of them, and one more when there are more.
@@ -283,7 +292,40 @@ impl Store {
             let groups = sqlite::group::groups_of_project(conn, project_id, page).await?;
             Ok(groups.into())
         });
-        self.pages.get_or_read(&self.versions, project_id, *page, read).await
+        self.pages.get_or_read(self.versions.of(project_id), (project_id, *page), read).await
+    }
+
+    /// The token that is known by `digest`, expired or not; or `None`. Needs no permit: it is how a caller is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn token(&self, digest: SecretDigest) -> Result<Option<Arc<Session>>, StoreError> {
+        let read = self.read(async |conn| Ok(sqlite::session::token(conn, digest).await?.map(Arc::new)));
+        self.tokens.get_or_read(self.versions.of_tokens(), digest, read).await
+    }
+
+    /// The temporary access key, expired or not; or `None`. Needs no permit: it is how a caller is known.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn temporary_key(
+        &self,
+        access_key: &AccessKeyId,
+    ) -> Result<Option<Arc<TemporaryKey>>, StoreError> {
+        let read =
+            self.read(async |conn| Ok(sqlite::session::temporary_key(conn, access_key).await?.map(Arc::new)));
+        self.temporary_keys.get_or_read(self.versions.of_tokens(), access_key.clone(), read).await
+    }
+
+    /// Forgets the tokens and keys that have expired by now, if there are any; without any, nothing is recorded.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn purge_expired(&self, origin: Origin, now: Timestamp) -> Result<(), StoreError> {
+        if self.read(async |conn| sqlite::session::has_expired(conn, now).await).await? {
+            self.apply(policy::permit_purge(origin), Command::PurgeExpired).await?;
+        }
+        Ok(())
     }
 
     /// Whether attempts can be answered: the writer lives, and the schema is the one that is known.

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, DeniedReason, Permit};
-use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, User};
-use ecs_groupd::api;
+use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, Project, User};
+use ecs_groupd::api::{self, Guard};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
 use ecs_groupd::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
 use ecs_groupd::domain::page::Page;
 use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::domain::session::{LoginMethod, Scope, SecretDigest};
 use ecs_groupd::identities::dev;
 use ecs_groupd::meter::Meter;
 use ecs_groupd::settings::Settings;
@@ -34,7 +35,7 @@ fn strict(settings: &mut Settings) {
 
 /// One request for each action that a caller needs a right for, from the table of routes.
 fn requests(project: &str) -> Vec<(String, String)> {
-    let guarded = api::routes().into_iter().filter(|route| route.action.is_some());
+    let guarded = api::routes().into_iter().filter(|route| matches!(route.guard, Guard::Permitted(_)));
     guarded
         .map(|route| {
             let path = route.path.replace("{project_id}", project);
@@ -119,7 +120,10 @@ fn every_route_with_an_action_is_401_without_credentials_when_anonymous_callers_
     let app = TestApp::start_with(strict);
     for (method, path) in requests(dev::PROJECT_ID) {
         let message = app.client.send(&method, &path, &[], b"").gateway_error(401, "APIGW.0301");
-        assert!(message.ends_with("no credentials: send X-Auth-Token"), "{message}");
+        assert!(
+            message.ends_with(": send X-Auth-Token, or sign the request with an access key"),
+            "{message}"
+        );
     }
     for open in ["/livez", "/readyz"] {
         assert_eq!(app.client.get(open).status, 200);
@@ -252,31 +256,63 @@ const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([5; 16]), sour
 const ACTIONS: [Action; 4] =
     [Action::CreateServerGroup, Action::ListServerGroups, Action::ShowServerGroup, Action::DeleteServerGroup];
 
-/// The root of an account may do everything in its project: this permit is as wide as one can be.
-fn permit(action: Action, project_id: ProjectId) -> Permit {
+/// The root of an account, which may do everything in its project.
+fn root(project_id: ProjectId) -> Principal {
     let domain = Domain { domain_id: DomainId::from_bytes([6; 16]), name: "acct".to_owned() };
-    let user = Arc::new(User { user_id: USER, name: "alice".to_owned(), domain, is_root: true });
-    let who = Principal { user, project_id, credential: Credential::Token };
-    let reset = policy::permit(&who, ORIGIN, Action::ResetDatabase, Some(project_id)).unwrap_err();
+    let user = Arc::new(User::new(USER, "alice".to_owned(), domain.clone(), true));
+    let project =
+        Some(Arc::new(Project { project_id, name: "region-1".to_owned(), domain_id: domain.domain_id }));
+    Principal { user, project, credential: Credential::Token, documents: Arc::default() }
+}
+
+/// This permit is as wide as one can be.
+fn permit(action: Action, project_id: ProjectId) -> Permit {
+    let who = root(project_id);
+    let reset = policy::permit(&who, ORIGIN, Action::ResetDatabase, Some(project_id), NOW).unwrap_err();
     assert_eq!(reset.reason, DeniedReason::OperatorOnly, "not even the root of an account");
-    policy::permit(&who, ORIGIN, action, Some(project_id)).unwrap()
+    policy::permit(&who, ORIGIN, action, Some(project_id), NOW).unwrap()
 }
 
 /// Every permit that there can be, of two projects.
 fn permits() -> Vec<Permit> {
     let of_users =
         [HERE, THERE].into_iter().flat_map(|project| ACTIONS.map(|action| permit(action, project)));
-    of_users.chain([policy::permit_reset(ORIGIN)]).collect()
+    of_users.chain(OWN_ACTIONS.map(own)).chain(OPERATOR.map(|permit| permit(ORIGIN))).collect()
 }
+
+/// What everybody may for itself.
+const OWN_ACTIONS: [Action; 3] = [Action::IssueToken, Action::RevokeToken, Action::IssueTemporaryKey];
+
+fn own(action: Action) -> Permit {
+    policy::permit_oneself(&root(HERE), ORIGIN, action).unwrap()
+}
+
+/// What only the operator and the service itself may.
+const OPERATOR: [fn(Origin) -> Permit; 3] =
+    [policy::permit_reset, policy::permit_reload, policy::permit_purge];
 
 /// One of each command, for the project [`HERE`], and the permit that it needs.
 fn commands() -> Vec<(Command, Permit)> {
     let name = GroupName::try_from("web".to_owned()).unwrap();
     let placement_rule = PlacementRule::AntiAffinity;
+    let (digest, scope, method) =
+        (SecretDigest::from_bytes([7; 32]), Scope::Project(HERE), LoginMethod::Password);
+    let access_key = "AK".parse().unwrap();
     let commands = [
         Command::CreateGroup { project_id: HERE, name, placement_rule, created_by: USER },
         Command::DeleteGroup { project_id: HERE, group_id: GROUP },
         Command::ResetDatabase,
+        Command::IssueToken { digest, user_id: USER, scope, method, lifetime_ms: 60_000, expires_by: None },
+        Command::RevokeToken { digest },
+        Command::IssueTemporaryKey {
+            access_key,
+            digest,
+            user_id: USER,
+            lifetime_ms: 60_000,
+            expires_by: None,
+        },
+        Command::PurgeExpired,
+        Command::ReloadIdentities { differences: vec!["user acct/bob added".to_owned()] },
     ];
     commands
         .map(|command| {
@@ -285,6 +321,11 @@ fn commands() -> Vec<(Command, Permit)> {
                 Command::CreateGroup { .. } => permit(Action::CreateServerGroup, HERE),
                 Command::DeleteGroup { .. } => permit(Action::DeleteServerGroup, HERE),
                 Command::ResetDatabase => policy::permit_reset(ORIGIN),
+                Command::IssueToken { .. } => own(Action::IssueToken),
+                Command::RevokeToken { .. } => own(Action::RevokeToken),
+                Command::IssueTemporaryKey { .. } => own(Action::IssueTemporaryKey),
+                Command::PurgeExpired => policy::permit_purge(ORIGIN),
+                Command::ReloadIdentities { .. } => policy::permit_reload(ORIGIN),
             };
             (command, needed)
         })

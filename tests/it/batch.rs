@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, Permit};
-use ecs_groupd::access::principal::{Origin, Principal};
+use ecs_groupd::access::principal::{Origin, Principal, Project};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::{Change, Command};
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
@@ -20,7 +20,8 @@ use ecs_groupd::domain::id::{GroupId, ProjectId, RequestId};
 use ecs_groupd::domain::refusal::Refusal;
 use ecs_groupd::domain::rules::Limits;
 use ecs_groupd::domain::time::Timestamp;
-use ecs_groupd::identities::{Identities, Presented};
+use ecs_groupd::identities::Identities;
+use ecs_groupd::identities::dev::DevSecrets;
 use ecs_groupd::meter::Meter;
 use ecs_groupd::store::{self, Options, Store, StoreError, Unavailable, Writer};
 use proptest::prelude::*;
@@ -96,7 +97,7 @@ impl Bench {
     }
 
     fn permit(&mut self, who: &Principal, action: Action) -> Permit {
-        policy::permit(who, self.origin(), action, Some(who.project_id)).unwrap()
+        policy::permit(who, self.origin(), action, who.project_id(), NOW).unwrap()
     }
 
     fn queue(&self, permit: Permit, command: Command) -> Pending<Change> {
@@ -106,7 +107,7 @@ impl Bench {
 
     fn create(&mut self, who: &Principal, name: &str) -> Pending<Change> {
         let command = Command::CreateGroup {
-            project_id: who.project_id,
+            project_id: project(who),
             name: GroupName::try_from(name.to_owned()).unwrap(),
             placement_rule: PlacementRule::AntiAffinity,
             created_by: who.user.user_id,
@@ -117,7 +118,7 @@ impl Bench {
 
     fn delete(&mut self, who: &Principal, group_id: GroupId) -> Pending<Change> {
         let permit = self.permit(who, Action::DeleteServerGroup);
-        self.queue(permit, Command::DeleteGroup { project_id: who.project_id, group_id })
+        self.queue(permit, Command::DeleteGroup { project_id: project(who), group_id })
     }
 
     fn reset(&mut self) -> Pending<Change> {
@@ -128,9 +129,9 @@ impl Bench {
     /// Queues an attempt to create a group in somebody else's project.
     fn trespass(&mut self, who: &Principal, on: &Principal) -> Pending<()> {
         let denied =
-            policy::permit(who, self.origin(), Action::CreateServerGroup, Some(on.project_id)).unwrap_err();
+            policy::permit(who, self.origin(), Action::CreateServerGroup, on.project_id(), NOW).unwrap_err();
         let store = Arc::clone(&self.store);
-        queued(async move { store.record(denied).await })
+        queued(async move { store.record(*denied).await })
     }
 
     /// The groups in the database, beside the counters that go with them.
@@ -181,12 +182,21 @@ fn queued<T: 'static>(attempt: impl Future<Output = Result<T, StoreError>> + 'st
 }
 
 fn dev() -> Principal {
-    Identities::dev(true).authenticate(Presented::default()).unwrap()
+    Identities::dev(&DevSecrets::well_known(), true).unwrap().anonymous().unwrap()
 }
 
 /// The same user in another project.
 fn neighbour() -> Principal {
-    Principal { project_id: ProjectId::from_bytes([7; 16]), ..dev() }
+    let dev = dev();
+    let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
+    Principal {
+        project: Some(Arc::new(Project { project_id, name: "next-door".to_owned(), domain_id })),
+        ..dev
+    }
+}
+
+fn project(who: &Principal) -> ProjectId {
+    who.project_id().unwrap()
 }
 
 /// The id of the group that an attempt made.
@@ -231,7 +241,7 @@ async fn creates_deletes_a_denial_and_a_reset_in_one_batch_are_decided_and_recor
         assert_eq!(delete_b.await, not_found(b), "the reset took it");
         let d = made(d).await;
 
-        assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, vec![d])]));
+        assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), vec![d])]));
         assert_eq!(bench.meter.commits.get(), 2);
         let records = bench.records();
         let outcomes: Vec<_> = records.iter().map(outcome).collect();
@@ -255,7 +265,7 @@ async fn more_than_a_batch_holds_is_written_in_several_and_in_the_order_of_the_q
             ids.push(made(answer).await);
         }
         assert_eq!(bench.meter.commits.get(), 3);
-        assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, ids)]));
+        assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), ids)]));
     })
     .await;
 }
@@ -271,7 +281,7 @@ async fn a_batch_of_any_size_writes_every_row_and_deletes_every_row() {
             for answer in pending {
                 ids.push(made(answer).await);
             }
-            assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, ids.clone())]), "{size}");
+            assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), ids.clone())]), "{size}");
             let pending: Vec<_> = ids.iter().map(|id| bench.delete(&dev(), *id)).collect();
             for answer in pending {
                 answer.await.unwrap();
@@ -299,7 +309,7 @@ async fn an_attempt_that_the_database_rejects_does_not_hurt_the_others_of_its_ba
         let Err(StoreError::Database(reason)) = poison.await else { panic!("it was rejected") };
         assert!(reason.contains("poison"), "{reason}");
         let after = made(after).await;
-        let kept = BTreeMap::from([(dev().project_id, vec![before]), (neighbour().project_id, vec![after])]);
+        let kept = BTreeMap::from([(project(&dev()), vec![before]), (project(&neighbour()), vec![after])]);
         assert_eq!(bench.groups(), kept);
         let records = bench.records();
         assert_eq!(records.iter().map(outcome).collect::<Vec<_>>(), [(1, "done"), (3, "done")]);
@@ -325,11 +335,11 @@ async fn a_commit_that_fails_is_answered_as_unknown_and_not_run_again_and_the_ne
             let answer = answer.await;
             assert!(matches!(answer, Err(StoreError::OutcomeUnknown(_))), "{answer:?}");
         }
-        assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, vec![first])]));
+        assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), vec![first])]));
         assert_eq!(bench.store.readiness().await, Ok(()));
 
         let next = made(bench.create(&dev(), "next")).await;
-        assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, vec![first, next])]));
+        assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), vec![first, next])]));
         let records = bench.records();
         assert_eq!(records.iter().map(outcome).collect::<Vec<_>>(), [(1, "done"), (4, "done")]);
     })
@@ -347,7 +357,7 @@ async fn while_somebody_else_writes_an_attempt_is_busy_and_afterwards_the_next_o
         }
         shell.execute_batch("rollback").unwrap();
         let id = made(bench.create(&dev(), "three")).await;
-        assert_eq!(bench.groups(), BTreeMap::from([(dev().project_id, vec![id])]));
+        assert_eq!(bench.groups(), BTreeMap::from([(project(&dev()), vec![id])]));
         assert_eq!(bench.records().iter().map(outcome).collect::<Vec<_>>(), [(3, "done")]);
     })
     .await;
@@ -368,7 +378,7 @@ async fn a_writer_whose_file_is_gone_makes_no_second_one_to_write_in() {
         assert!(answer.is_err(), "acknowledged into an empty database: {answer:?}");
         std::fs::rename(bench.folder.path().join("moved.db"), bench.database()).unwrap();
         made(bench.create(&dev(), "kept")).await;
-        assert_eq!(bench.groups()[&dev().project_id].len(), 2);
+        assert_eq!(bench.groups()[&project(&dev())].len(), 2);
     })
     .await;
 }
@@ -438,7 +448,7 @@ struct Model {
 
 impl Model {
     fn of(&self, who: &Principal) -> &[GroupId] {
-        self.groups.get(&who.project_id).map_or(&[], Vec::as_slice)
+        self.groups.get(&project(who)).map_or(&[], Vec::as_slice)
     }
 
     /// Follows the answer to an attempt of `who`, and checks that it is the right one.
@@ -469,6 +479,7 @@ impl Model {
                 assert_eq!(self.of(who).len(), quota);
                 "refused"
             }
+            Ok(other) => panic!("{other:?}"),
             Err(error) => panic!("{error}"),
         }
     }

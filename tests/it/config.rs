@@ -132,6 +132,10 @@ fn every_number_is_taken_up_to_both_ends_of_its_range_and_refused_by_name_beyond
         ("database.queue_max", 1..=1_000_000),
         ("database.batch_max", 1..=10_000),
         ("database.checkpoint_every_s", 1..=24 * HOUR_S),
+        ("access.token_lifetime_s", 60..=30 * 24 * HOUR_S),
+        ("access.lock_after_failures", 0..=i64::from(u32::MAX)),
+        ("access.login_failures_per_minute", 0..=i64::from(u32::MAX)),
+        ("audit.refusals_per_minute", 0..=i64::from(u32::MAX)),
         ("quota.groups_per_project", 0..=i64::from(u32::MAX)),
         ("quota.members_per_group", 0..=i64::from(u32::MAX)),
     ]);

@@ -7,13 +7,13 @@ use actix_web::ResponseError as _;
 use actix_web::http::Method;
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::DeniedReason;
+use ecs_groupd::access::signature::SignatureError;
 use ecs_groupd::api::body::Malformed;
-use ecs_groupd::api::error::{EcsError, Failure};
+use ecs_groupd::api::error::{ApiError, Dialect, Failure, Unauthenticated, WrongLogin};
 use ecs_groupd::domain::excerpt::Excerpt;
 use ecs_groupd::domain::id::{GroupId, RequestId};
 use ecs_groupd::domain::page::PageError;
 use ecs_groupd::domain::refusal::Refusal;
-use ecs_groupd::identities::Unauthenticated;
 use ecs_groupd::store::{StoreError, Unavailable};
 use serde_json::{Value, json};
 
@@ -47,15 +47,42 @@ samples! {
     Failure::UnsupportedContentType { found: Some(_) }
         => Failure::UnsupportedContentType { found: Some(Excerpt::of("text/plain")) },
     Failure::UnsupportedContentType { found: None } => Failure::UnsupportedContentType { found: None },
-    Failure::Unauthenticated(Unauthenticated::Missing) => Failure::Unauthenticated(Unauthenticated::Missing),
+    Failure::Unauthenticated(Unauthenticated::Missing)
+        => Failure::Unauthenticated(Unauthenticated::Missing),
     Failure::Unauthenticated(Unauthenticated::UnknownToken)
         => Failure::Unauthenticated(Unauthenticated::UnknownToken),
-    Failure::Unauthenticated(Unauthenticated::UnverifiedSignature)
-        => Failure::Unauthenticated(Unauthenticated::UnverifiedSignature),
+    Failure::Unauthenticated(Unauthenticated::ExpiredToken)
+        => Failure::Unauthenticated(Unauthenticated::ExpiredToken),
+    Failure::Unauthenticated(Unauthenticated::UnknownAccessKey)
+        => Failure::Unauthenticated(Unauthenticated::UnknownAccessKey),
+    Failure::Unauthenticated(Unauthenticated::ExpiredKey)
+        => Failure::Unauthenticated(Unauthenticated::ExpiredKey),
+    Failure::Unauthenticated(Unauthenticated::SecurityToken)
+        => Failure::Unauthenticated(Unauthenticated::SecurityToken),
+    Failure::Unauthenticated(Unauthenticated::Locked)
+        => Failure::Unauthenticated(Unauthenticated::Locked),
     Failure::Unauthenticated(Unauthenticated::Unreadable)
         => Failure::Unauthenticated(Unauthenticated::Unreadable),
-    Failure::Denied(DeniedReason::OtherProject) => Failure::Denied(DeniedReason::OtherProject),
-    Failure::Denied(DeniedReason::OperatorOnly) => Failure::Denied(DeniedReason::OperatorOnly),
+    Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Malformed(_)))
+        => Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Malformed("has no Access"))),
+    Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Expired))
+        => Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Expired)),
+    Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Mismatch))
+        => Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Mismatch)),
+    Failure::WrongLogin(WrongLogin::Password) => Failure::WrongLogin(WrongLogin::Password),
+    Failure::WrongLogin(WrongLogin::Scope) => Failure::WrongLogin(WrongLogin::Scope),
+    Failure::TooManyLogins { .. } => Failure::TooManyLogins { retry_after: Duration::from_millis(59_999) },
+    Failure::NoSuchToken => Failure::NoSuchToken,
+    Failure::Denied { reason: DeniedReason::OtherProject, .. }
+        => Failure::Denied { reason: DeniedReason::OtherProject, action: Action::DeleteServerGroup },
+    Failure::Denied { reason: DeniedReason::NotAllowed, .. }
+        => Failure::Denied { reason: DeniedReason::NotAllowed, action: Action::DeleteServerGroup },
+    Failure::Denied { reason: DeniedReason::ExplicitlyDenied, .. }
+        => Failure::Denied { reason: DeniedReason::ExplicitlyDenied, action: Action::DeleteServerGroup },
+    Failure::Denied { reason: DeniedReason::NotOnesOwn, .. }
+        => Failure::Denied { reason: DeniedReason::NotOnesOwn, action: Action::RevokeToken },
+    Failure::Denied { reason: DeniedReason::OperatorOnly, .. }
+        => Failure::Denied { reason: DeniedReason::OperatorOnly, action: Action::ResetDatabase },
     Failure::Malformed(Malformed::EmptyBody) => Failure::Malformed(Malformed::EmptyBody),
     Failure::Malformed(Malformed::NotJson(_))
         => Failure::Malformed(Malformed::NotJson("expected value at line 1 column 1".to_owned())),
@@ -69,6 +96,8 @@ samples! {
         => Failure::Store(StoreError::Refused(Refusal::GroupNotFound { group_id: GROUP })),
     Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { .. }))
         => Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { groups_max: 10 })),
+    Failure::Store(StoreError::Refused(Refusal::TokenNotFound))
+        => Failure::Store(StoreError::Refused(Refusal::TokenNotFound)),
     Failure::Store(StoreError::Unavailable(Unavailable::QueueFull))
         => Failure::Store(StoreError::Unavailable(Unavailable::QueueFull)),
     Failure::Store(StoreError::Unavailable(Unavailable::DiskFull))
@@ -97,46 +126,73 @@ const SECRET: &str = "/var/lib/ecs-groupd: line 7 of the inside";
 fn shape(body: &[u8]) -> (&'static str, String, String) {
     let body: Value = serde_json::from_slice(body).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    if body.get("error").is_some() {
+    if body["error"]["title"].is_string() {
+        let (code, message, title) = (
+            body["error"]["code"].as_u64().unwrap(),
+            text(&body["error"]["message"]),
+            &body["error"]["title"],
+        );
+        assert_eq!(body, json!({ "error": { "code": code, "message": message, "title": title } }));
+        ("iam", code.to_string(), message)
+    } else if body.get("error").is_some() {
         let (code, message) = (text(&body["error"]["code"]), text(&body["error"]["message"]));
         assert_eq!(body, json!({ "error": { "message": message, "code": code } }));
         ("ecs", code, message)
-    } else {
+    } else if body.get("request_id").is_some() {
         let (code, message) = (text(&body["error_code"]), text(&body["error_msg"]));
         let request_id = REQUEST.to_string();
         assert_eq!(body, json!({ "error_msg": message, "error_code": code, "request_id": request_id }));
         ("gateway", code, message)
+    } else {
+        let (code, message) = (text(&body["error_code"]), text(&body["error_msg"]));
+        assert_eq!(body, json!({ "error_code": code, "error_msg": message }));
+        ("iam code", code, message)
     }
+}
+
+fn table(dialect: Dialect) -> String {
+    let mut table = format!("{:<7}{:<12}{:<9}message\n", "status", "code", "shape");
+    for failure in samples() {
+        let status = failure.answer().status.as_u16();
+        let (shape, code, message) = shape(&ApiError(failure).render(dialect, REQUEST));
+        writeln!(table, "{status:<7}{code:<12}{shape:<9}{message}").unwrap();
+    }
+    table
 }
 
 #[test]
 fn every_failure_has_its_status_code_shape_and_message() {
-    let mut table = format!("{:<7}{:<12}{:<9}message\n", "status", "code", "shape");
-    for failure in samples() {
-        let answer = failure.answer();
-        let (shape, code, message) = shape(&EcsError(failure).render(REQUEST));
-        assert_eq!((&*code, &message), (answer.code, &answer.message));
-        writeln!(table, "{:<7}{code:<12}{shape:<9}{message}", answer.status.as_u16()).unwrap();
-    }
-    insta::assert_snapshot!(table);
+    insta::assert_snapshot!(table(Dialect::Ecs));
+}
+
+#[test]
+fn every_failure_has_its_status_code_shape_and_message_in_iam() {
+    insta::assert_snapshot!(table(Dialect::Iam));
 }
 
 #[test]
 fn what_is_for_the_log_alone_is_not_told_to_clients() {
     for failure in samples() {
-        let body = String::from_utf8(EcsError(failure).render(REQUEST)).unwrap();
-        assert!(!body.contains(SECRET), "{body}");
+        for dialect in [Dialect::Ecs, Dialect::Iam] {
+            let body = String::from_utf8(ApiError(failure.clone()).render(dialect, REQUEST)).unwrap();
+            assert!(!body.contains(SECRET), "{body}");
+        }
     }
 }
 
 #[test]
 fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
     for failure in samples() {
-        let response = EcsError(failure.clone()).error_response();
+        let response = ApiError(failure.clone()).error_response();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
         let status = response.status().as_u16();
         assert_eq!(header("allow"), (status == 405).then_some("GET, POST"), "{failure:?}");
         assert_eq!(header("www-authenticate"), (status == 401).then_some("X-Auth-Token"), "{failure:?}");
-        assert_eq!(header("retry-after"), (status == 503).then_some("1"), "{failure:?}");
+        let retry_after = match status {
+            503 => Some("1"),
+            429 => Some("59"),
+            _ => None,
+        };
+        assert_eq!(header("retry-after"), retry_after, "{failure:?}");
     }
 }

@@ -3,19 +3,23 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::time::Timestamp;
-use ecs_groupd::identities::dev;
-use ecs_groupd::server;
+use ecs_groupd::identities::dev::{self, DevSecrets};
+use ecs_groupd::identities::password::{Cost, Hashed};
 pub use ecs_groupd::server::ControlAddress;
+use ecs_groupd::server::{self, Launch};
 use ecs_groupd::settings::{Overrides, Settings};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -32,7 +36,15 @@ pub struct TestApp {
     pub client: Client,
     folder: Option<TempDir>,
     stop: Option<oneshot::Sender<()>>,
+    reload: tokio::sync::mpsc::Sender<()>,
+    reloaded: Mutex<mpsc::Receiver<()>>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What [`TestApp`] serves.
+enum Accounts<'text> {
+    Dev,
+    File(&'text str),
 }
 
 impl TestApp {
@@ -48,6 +60,20 @@ impl TestApp {
 
     /// On the database in `folder`, such as one from [`TestApp::stop`].
     pub fn start_in(folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(folder, Accounts::Dev, change)
+    }
+
+    /// Not as `--dev`, but with the accounts of this file.
+    pub fn start_with_identities(text: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::start_with_identities_in(tempfile::tempdir().unwrap(), text, change)
+    }
+
+    /// The same, on the database in `folder`.
+    pub fn start_with_identities_in(folder: TempDir, text: &str, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(folder, Accounts::File(text), change)
+    }
+
+    fn launch(folder: TempDir, accounts: Accounts<'_>, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::load_with(
             None,
             config::Environment::default().source(Some(config::Map::default())),
@@ -56,19 +82,40 @@ impl TestApp {
         .unwrap();
         settings.api.listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         settings.database.path = folder.path().join("ecs-groupd.db");
+        let mut launch = Launch::default();
+        match accounts {
+            Accounts::Dev => launch.dev = Some(DevSecrets::well_known()),
+            Accounts::File(text) => {
+                settings.access.identities = folder.path().join("identities.toml");
+                write_secret(&settings.access.identities, text);
+            }
+        }
         change(&mut settings);
         let clock = Clock::fixed(NOW);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = mpsc::channel();
+        let (reload, mut to_reload) = tokio::sync::mpsc::channel(1);
+        let (done, reloaded) = mpsc::channel();
         let service_clock = clock.clone();
         let thread = thread::spawn(move || {
             server::block_on(async {
-                let server = server::build(&settings, true, service_clock, Ids::seeded(1)).await.unwrap();
+                let server = server::build(&settings, &launch, service_clock, Ids::seeded(1)).await.unwrap();
                 let tell = |addresses: &server::Addresses| {
                     ready.send(addresses.clone()).unwrap();
                     Ok(())
                 };
-                server.run(tell, async { drop(stopped.await) }).await.unwrap();
+                let mut is_asked = false;
+                // It is called again when the reload before is done.
+                let next_reload = async || {
+                    if std::mem::take(&mut is_asked) {
+                        done.send(()).unwrap();
+                    }
+                    match to_reload.recv().await {
+                        Some(()) => is_asked = true,
+                        None => std::future::pending().await,
+                    }
+                };
+                server.run(tell, async { drop(stopped.await) }, next_reload).await.unwrap();
             });
         });
         let addresses = is_ready.recv().expect("the service starts");
@@ -80,8 +127,17 @@ impl TestApp {
             client,
             folder: Some(folder),
             stop: Some(stop),
+            reload,
+            reloaded: Mutex::new(reloaded),
             thread: Some(thread),
         }
+    }
+
+    /// Writes another file of accounts, and has it read as SIGHUP would; comes back when that is done.
+    pub fn reload(&self, text: &str) {
+        write_secret(&self.folder.as_ref().unwrap().path().join("identities.toml"), text);
+        self.reload.blocking_send(()).unwrap();
+        self.reloaded.lock().unwrap().recv().unwrap();
     }
 
     /// Stops the service and hands over its folder, with the database in it.
@@ -115,6 +171,12 @@ impl Drop for TestApp {
             eprintln!("the database is kept in {}", folder.keep().display());
         }
     }
+}
+
+/// Writes a file that only this user can read.
+pub fn write_secret(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The audit records of a database, in order, as the JSON that they are. Reads the file beside a running service.
@@ -220,6 +282,8 @@ pub struct Client {
     agent: ureq::Agent,
     address: SocketAddr,
     base: String,
+    /// Sent with every request.
+    token: Option<String>,
 }
 
 /// An answer, read to its end.
@@ -237,7 +301,12 @@ impl Client {
             .timeout_global(Some(Duration::from_mins(1)))
             .allow_non_standard_methods(true)
             .build();
-        Self { agent: config.new_agent(), address, base: format!("http://{address}") }
+        Self { agent: config.new_agent(), address, base: format!("http://{address}"), token: None }
+    }
+
+    /// The same client, which sends `X-Auth-Token` with every request.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
     }
 
     /// The service's address, for a socket of one's own.
@@ -261,6 +330,9 @@ impl Client {
         let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).unwrap());
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("x-auth-token", token);
         }
         let request = request.uri(format!("{}{path}", self.base)).body(body).unwrap();
         let mut response = self.agent.run(request)?;
@@ -420,5 +492,87 @@ pub fn insert_members(database: &Path, group_id: &str, server_ids: &[&str]) {
         let insert = "insert into member (project_id, group_id, server_id)
                       values (unhex(?), unhex(?, '-'), unhex(?, '-'))";
         conn.execute(insert, [dev::PROJECT_ID, group_id, server_id]).unwrap();
+    }
+}
+
+/// Logs in by password, and returns the answer of `POST /v3/auth/tokens`.
+pub fn log_in(client: &Client, domain: &str, user: &str, password: &str, scope: &Value) -> Answer {
+    let user = json!({ "name": user, "password": password, "domain": { "name": domain } });
+    let identity = json!({ "methods": ["password"], "password": { "user": user } });
+    let body = json!({ "auth": { "identity": identity, "scope": scope } });
+    client.post_json("/v3/auth/tokens", &body.to_string())
+}
+
+/// Logs in to a project, and returns the token.
+pub fn token_for(client: &Client, domain: &str, user: &str, password: &str, project: &str) -> String {
+    let answer = log_in(client, domain, user, password, &json!({ "project": { "name": project } }));
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    answer.header("x-subject-token").unwrap().to_owned()
+}
+
+/// An Argon2id hash that costs next to nothing, for a file of accounts.
+pub fn cheap_hash(password: &str) -> String {
+    Hashed::of(password, Cost::Nominal).unwrap().as_str().to_owned()
+}
+
+/// An access key that signs as the vendor's SDKs do, written anew from "API Request Signing Guide".
+pub struct Signer<'key> {
+    pub access_key: &'key str,
+    pub secret_key: &'key str,
+    /// As `20260102T030405Z`.
+    pub date: &'key str,
+}
+
+impl Signer<'_> {
+    /// The headers of a signed request: those given, `X-Sdk-Date` and `Authorization`. `path` is as on the wire, and
+    /// must have nothing in it that is escaped; the query must be sorted.
+    pub fn sign(
+        &self,
+        method: &str,
+        path: &str,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<(String, String)> {
+        let mut signed: Vec<(String, String)> =
+            headers.iter().map(|(name, value)| (name.to_lowercase(), (*value).to_owned())).collect();
+        signed.push(("x-sdk-date".to_owned(), self.date.to_owned()));
+        signed.sort();
+        let names: Vec<&str> = signed.iter().map(|(name, _)| name.as_str()).collect();
+        let names = names.join(";");
+        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let slash = if path.ends_with('/') { "" } else { "/" };
+        let hash = hex(&Sha256::digest(body));
+        let canonical = format!("{method}\n{path}{slash}\n{query}\n{lines}\n{names}\n{hash}");
+        let to_sign = format!("SDK-HMAC-SHA256\n{}\n{}", self.date, hex(&Sha256::digest(canonical)));
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.secret_key.as_bytes()).unwrap();
+        mac.update(to_sign.as_bytes());
+        let signature = hex(&mac.finalize().into_bytes());
+        let access_key = self.access_key;
+        let authorization =
+            format!("SDK-HMAC-SHA256 Access={access_key}, SignedHeaders={names}, Signature={signature}");
+        signed.push(("authorization".to_owned(), authorization));
+        signed
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Client {
+    /// Signs a request and sends it.
+    pub fn send_signed(
+        &self,
+        signer: &Signer<'_>,
+        method: &str,
+        path_and_query: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let all = signer.sign(method, path, query, headers, body);
+        let headers: Vec<_> = all.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.send(method, path_and_query, &headers, body)
     }
 }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use actix_web::{App, test, web};
 use ecs_groupd::api;
 use ecs_groupd::clock::{Clock, Ids};
-use ecs_groupd::identities::Identities;
+use ecs_groupd::identities::dev::DevSecrets;
+use ecs_groupd::identities::{Current, Identities};
 use ecs_groupd::meter::Meter;
 use ecs_groupd::server;
 use ecs_groupd::settings::{Overrides, Settings};
@@ -114,7 +115,7 @@ fn what_is_not_ours_or_newer_is_refused_by_serve_and_reset_and_left_as_it_was() 
     process.client.create("web");
     assert_eq!(process.terminate(), Some(0));
     std::fs::rename(at(DATABASE), at("newer.db")).unwrap();
-    rusqlite::Connection::open(at("newer.db")).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    rusqlite::Connection::open(at("newer.db")).unwrap().pragma_update(None, "user_version", 3).unwrap();
 
     for name in ["short.txt", "long.txt", "diary.db", "view.db", "newer.db"] {
         let before = std::fs::read(at(name)).unwrap();
@@ -124,7 +125,7 @@ fn what_is_not_ours_or_newer_is_refused_by_serve_and_reset_and_left_as_it_was() 
             let refused = run(folder.path(), &[verb, &["--database", name]].concat());
             assert_eq!(refused.status.code(), Some(5), "{verb:?} {name}: {}", said(&refused));
             let reason =
-                if name == "newer.db" { "has schema version 2" } else { "is not a database of ecs-groupd" };
+                if name == "newer.db" { "has schema version 3" } else { "is not a database of ecs-groupd" };
             assert!(said(&refused).contains(&format!("{name} {reason}")), "{}", said(&refused));
             assert!(std::fs::read(at(name)).unwrap() == before, "{verb:?} changed {name}");
         }
@@ -377,14 +378,14 @@ fn a_service_whose_schema_was_changed_under_it_is_alive_and_not_ready_and_says_w
         let conn = rusqlite::Connection::open(app.database()).unwrap();
         conn.pragma_update(None, "user_version", version).unwrap();
     };
-    set(2);
+    set(3);
     let unready = app.client.get("/readyz");
     assert_eq!(unready.status, 503);
     let reason = unready.json()["reason"].as_str().unwrap().to_owned();
     assert_eq!(unready.json(), json!({ "status": "unready", "reason": reason }));
-    assert!(reason.contains("version 2, not 1"), "{reason}");
+    assert!(reason.contains("version 3, not 2"), "{reason}");
     assert_eq!(app.client.get("/livez").status, 200);
-    set(1);
+    set(2);
     assert_eq!(app.client.get("/readyz").status, 200);
 }
 
@@ -400,7 +401,10 @@ fn a_service_whose_writer_has_stopped_is_alive_and_not_ready_and_takes_no_change
         drop(writer);
         let shared = api::Shared {
             store: store.into(),
-            identities: Identities::dev(true).into(),
+            identities: Current::new(Identities::dev(&DevSecrets::well_known(), true).unwrap()).into(),
+            gate: settings.gate().into(),
+            site: settings.site().into(),
+            clock: Clock::System,
             ids: std::sync::Mutex::new(Ids::seeded(2)).into(),
             limits: settings.http_limits(),
         };

@@ -27,6 +27,7 @@ mod list;
 mod log;
 mod log_lines;
 mod one_batch;
+mod policy;
 mod routes;
 mod service;
 mod show_and_delete;

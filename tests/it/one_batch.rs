@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, Permit};
-use ecs_groupd::access::principal::{Origin, Principal};
+use ecs_groupd::access::principal::{Origin, Principal, Project};
 use ecs_groupd::audit::tree::{self, Edge};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::{Change, Command};
@@ -19,7 +19,8 @@ use ecs_groupd::domain::page::Page;
 use ecs_groupd::domain::refusal::Refusal;
 use ecs_groupd::domain::rules::Limits;
 use ecs_groupd::domain::time::Timestamp;
-use ecs_groupd::identities::{Identities, Presented};
+use ecs_groupd::identities::Identities;
+use ecs_groupd::identities::dev::DevSecrets;
 use ecs_groupd::meter::Meter;
 use ecs_groupd::store::{self, Options, Store, StoreError, Unavailable, Writer};
 use tempfile::TempDir;
@@ -86,7 +87,7 @@ impl Bench {
     }
 
     fn queue_delete(&self, who: &Principal, group_id: GroupId) -> Pending<Change> {
-        let command = Command::DeleteGroup { project_id: who.project_id, group_id };
+        let command = Command::DeleteGroup { project_id: who.project_id().unwrap(), group_id };
         self.queue(permit(who, Action::DeleteServerGroup), command)
     }
 
@@ -103,12 +104,17 @@ impl Bench {
 }
 
 fn dev() -> Principal {
-    Identities::dev(true).authenticate(Presented::default()).unwrap()
+    Identities::dev(&DevSecrets::well_known(), true).unwrap().anonymous().unwrap()
 }
 
 /// The same user in another project.
 fn neighbour() -> Principal {
-    Principal { project_id: ProjectId::from_bytes([7; 16]), ..dev() }
+    let dev = dev();
+    let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
+    Principal {
+        project: Some(Arc::new(Project { project_id, name: "next-door".to_owned(), domain_id })),
+        ..dev
+    }
 }
 
 fn origin() -> Origin {
@@ -116,12 +122,12 @@ fn origin() -> Origin {
 }
 
 fn permit(who: &Principal, action: Action) -> Permit {
-    policy::permit(who, origin(), action, Some(who.project_id)).unwrap()
+    policy::permit(who, origin(), action, who.project_id(), NOW).unwrap()
 }
 
 fn create(who: &Principal, name: &str) -> Command {
     Command::CreateGroup {
-        project_id: who.project_id,
+        project_id: who.project_id().unwrap(),
         name: GroupName::try_from(name.to_owned()).unwrap(),
         placement_rule: PlacementRule::AntiAffinity,
         created_by: who.user.user_id,

@@ -4,3 +4,4 @@ pub(super) mod audit;
 pub(super) mod fault;
 pub(super) mod group;
 pub(super) mod open;
+pub(super) mod session;

@@ -13,10 +13,11 @@ use crate::domain::command::Change;
 use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
+use crate::domain::session::SecretDigest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::sqlite::audit::{Head, StoredRecord};
-use crate::store::sqlite::group;
+use crate::store::sqlite::{group, session};
 
 /// A batch, decided and not yet written.
 pub(super) struct Decided {
@@ -71,7 +72,7 @@ pub(super) fn decide_each(
         match job {
             Job::Apply { permit, command, .. } => {
                 let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
-                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()) };
+                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()), now };
                 let decision = rules::decide(&facts, stamp, command);
                 tail.push(&Record::decided(place, permit, command, &decision))?;
                 if let Ok(change) = &decision {
@@ -93,12 +94,13 @@ pub(super) async fn read_facts(
     counters: &HashMap<ProjectId, ProjectFacts>,
 ) -> Result<Facts, StoreError> {
     let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
+    let mut digests = HashSet::new();
     for job in jobs {
-        if let Job::Apply { command, .. } = job
-            && let Some(project_id) = command.project_id()
-        {
+        let Job::Apply { command, .. } = job else { continue };
+        if let Some(project_id) = command.project_id() {
             group_ids.entry(project_id).or_default().extend(command.group_id());
         }
+        digests.extend(command.token());
     }
     let mut projects = HashMap::with_capacity(group_ids.len());
     for (project_id, group_ids) in group_ids {
@@ -108,7 +110,22 @@ pub(super) async fn read_facts(
         };
         projects.insert(project_id, facts);
     }
-    Ok(Facts { limits, projects })
+    let tokens = read_tokens(conn, digests).await?;
+    Ok(Facts { limits, projects, tokens })
+}
+
+/// When those of the tokens expire that exist.
+async fn read_tokens(
+    conn: &mut SqliteConnection,
+    digests: HashSet<SecretDigest>,
+) -> Result<HashMap<SecretDigest, Timestamp>, StoreError> {
+    let mut tokens = HashMap::new();
+    for digest in digests {
+        if let Some(token) = session::token(conn, digest).await? {
+            tokens.insert(digest, token.expires_at);
+        }
+    }
+    Ok(tokens)
 }
 
 /// In debug builds, every batch of every test checks that the facts it carried are the facts it wrote.
@@ -127,6 +144,7 @@ pub(super) async fn check_carried_facts(
             .collect();
         facts.groups.extend(group::project_facts(conn, *project_id, &made).await?.groups);
     }
+    read.tokens.extend(read_tokens(conn, carried.tokens.keys().copied().collect()).await?);
     assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");
     Ok(())
 }

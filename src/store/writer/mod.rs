@@ -239,17 +239,27 @@ impl Writer {
 
         self.head = head;
         for change in decisions.iter().flatten() {
-            if let Some(project_id) = change.project_id() {
-                self.versions.move_on(project_id);
-            } else {
-                self.versions.move_all_on();
-                self.counters.clear();
-            }
+            self.outdate(change);
         }
         self.keep_counters(facts);
         self.meter.commits.add(1);
         self.meter.records.add(record_count);
         Ok(decisions)
+    }
+
+    /// What was read before a change is good no longer.
+    fn outdate(&mut self, change: &Change) {
+        match change {
+            Change::GroupCreated { project_id, .. } | Change::GroupDeleted { project_id, .. } => {
+                self.versions.move_on(*project_id);
+            }
+            Change::DatabaseReset => {
+                self.versions.move_all_on();
+                self.counters.clear();
+            }
+            Change::TokenRevoked { .. } | Change::ExpiredPurged { .. } => self.versions.move_tokens_on(),
+            Change::TokenIssued(_) | Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded => {}
+        }
     }
 
     /// Keeps what the next batch may need of the projects that this one named.

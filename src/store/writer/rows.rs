@@ -10,7 +10,7 @@ use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::Facts;
 use crate::store::StoreError;
-use crate::store::sqlite::group;
+use crate::store::sqlite::{group, session};
 
 /// Writes what the decisions changed, and the counters of the projects that they changed it in.
 pub(super) async fn write_changes(
@@ -48,6 +48,12 @@ async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), S
                 deleted.entry(*project_id).or_default().push(*group_id);
             }
             Change::DatabaseReset => is_reset = true,
+            Change::TokenIssued(token) => session::insert_token(conn, token).await?,
+            Change::TokenRevoked { digest } => session::delete_token(conn, *digest).await?,
+            Change::TemporaryKeyIssued(key) => session::insert_temporary_key(conn, key).await?,
+            Change::ExpiredPurged { until } => session::delete_expired(conn, *until).await?,
+            // The accounts are in a file of their own.
+            Change::IdentitiesReloaded => {}
         }
     }
     group::insert_groups(conn, &created).await?;

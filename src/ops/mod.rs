@@ -1,5 +1,7 @@
 //! The offline verbs: what is done to a database that no service holds.
 
+pub mod explain;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

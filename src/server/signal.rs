@@ -1,16 +1,17 @@
-//! What ends the service: SIGTERM, SIGINT, or its parent going away.
+//! What the system tells the process: to stop (SIGTERM, SIGINT, its parent going away), or to read the accounts again
+//! (SIGHUP).
 
 use std::io::{self, Read as _};
 use std::thread;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Comes back on SIGTERM or SIGINT, or, with `is_parent_watched`, when standard input closes.
 ///
 /// # Errors
 /// When the system does not let the process wait for signals.
-pub fn requested(is_parent_watched: bool) -> io::Result<impl Future<Output = ()>> {
+pub fn stop(is_parent_watched: bool) -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let parent_gone = if is_parent_watched { Some(standard_input_closes()?) } else { None };
@@ -22,6 +23,27 @@ pub fn requested(is_parent_watched: bool) -> io::Result<impl Future<Output = ()>
         };
         tracing::info!(reason, "stopping");
     })
+}
+
+/// SIGHUP, each time.
+#[derive(Debug)]
+pub struct HangUp(Signal);
+
+impl HangUp {
+    /// From now on SIGHUP no longer ends the process.
+    ///
+    /// # Errors
+    /// When the system does not let the process wait for signals.
+    pub fn new() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 async fn ended(parent_gone: Option<oneshot::Receiver<()>>) {

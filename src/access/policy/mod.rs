@@ -1,0 +1,223 @@
+//! The permit: the proof, needed for every read and write, that somebody may do this here.
+
+pub mod condition;
+pub mod document;
+pub mod grammar;
+
+use std::sync::Arc;
+
+use self::condition::Circumstances;
+use self::document::{Effect, PolicyDocument};
+use crate::access::action::{Action, GrantedBy};
+use crate::access::principal::{Actor, Origin, Principal, User};
+use crate::domain::id::ProjectId;
+use crate::domain::time::Timestamp;
+
+/// A proof that `actor` may do `action` on `project_id`. Only this module makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    actor: Actor,
+    origin: Origin,
+    action: Action,
+    project_id: Option<ProjectId>,
+}
+
+/// An authenticated caller who may not do what it asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The caller.
+    pub principal: Principal,
+    /// The request.
+    pub origin: Origin,
+    /// What it asked for.
+    pub action: Action,
+    /// On which project; `None` when the URL's text was no project id, or named none.
+    pub on: Option<ProjectId>,
+    /// Why not.
+    pub reason: DeniedReason,
+}
+
+/// Why a caller may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeniedReason {
+    /// The project of the URL is not the one that the credential is good for.
+    OtherProject,
+    /// No policy of the user's allows it.
+    NotAllowed,
+    /// A policy of the user's denies it.
+    ExplicitlyDenied,
+    /// It belongs to somebody else.
+    NotOnesOwn,
+    /// The action is the operator's alone.
+    OperatorOnly,
+}
+
+impl DeniedReason {
+    /// A short, stable name for the audit record.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OtherProject => "other_project",
+            Self::NotAllowed => "not_allowed",
+            Self::ExplicitlyDenied => "explicitly_denied",
+            Self::NotOnesOwn => "not_ones_own",
+            Self::OperatorOnly => "operator_only",
+        }
+    }
+}
+
+/// What a user's documents say of one request, and which statement said it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'documents> {
+    /// This statement allows it, and none denies it.
+    Allowed(Cause<'documents>),
+    /// This statement denies it; or, without one, nothing allows it.
+    Denied(Option<Cause<'documents>>),
+}
+
+/// The statement that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause<'documents> {
+    /// Its document.
+    pub document: &'documents PolicyDocument,
+    /// Its place there, counted from 0.
+    pub statement: usize,
+}
+
+/// Decides one request on a user's documents: a Deny over an Allow, and neither is a denial ("Policy Syntax",
+/// evaluation).
+#[must_use]
+pub fn decide<'documents>(
+    documents: &'documents [Arc<PolicyDocument>],
+    circumstances: &Circumstances<'_>,
+) -> Decision<'documents> {
+    let mut allowed_by = None;
+    for document in documents {
+        for (statement, says) in document.statements().iter().enumerate() {
+            // An Allow after the first adds nothing.
+            if says.effect() == Effect::Allow && allowed_by.is_some() || !says.applies(circumstances) {
+                continue;
+            }
+            let cause = Cause { document, statement };
+            match says.effect() {
+                Effect::Deny => return Decision::Denied(Some(cause)),
+                Effect::Allow => allowed_by = Some(cause),
+            }
+        }
+    }
+    allowed_by.map_or(Decision::Denied(None), Decision::Allowed)
+}
+
+/// Permits a caller to do `action` on the project of the URL, or says why not.
+///
+/// `on` is `None` when the URL's text is no project id at all, which is nobody's project.
+///
+/// # Errors
+/// [`Denied`], to be recorded by `Store::record` when the action is a mutation.
+pub fn permit(
+    who: &Principal,
+    origin: Origin,
+    action: Action,
+    on: Option<ProjectId>,
+    now: Timestamp,
+) -> Result<Permit, Box<Denied>> {
+    let denied = |reason| Err(Box::new(Denied { principal: who.clone(), origin, action, on, reason }));
+    let Some(project) = who.project.as_ref().filter(|project| on == Some(project.project_id)) else {
+        return denied(DeniedReason::OtherProject);
+    };
+    if action.row().granted_by != GrantedBy::PolicyDocument {
+        return denied(DeniedReason::OperatorOnly);
+    }
+    let circumstances = Circumstances {
+        action,
+        user: &who.user,
+        project_name: Some(&project.name),
+        source_ip: origin.source_ip,
+        now,
+    };
+    // The root of an account may do everything in its projects.
+    if !who.user.is_root {
+        match decide(&who.documents, &circumstances) {
+            Decision::Allowed(_) => {}
+            Decision::Denied(None) => return denied(DeniedReason::NotAllowed),
+            Decision::Denied(Some(_)) => return denied(DeniedReason::ExplicitlyDenied),
+        }
+    }
+    Ok(Permit { actor: Actor::User(who.clone()), origin, action, project_id: on })
+}
+
+/// Permits anybody who is known to get a token or a temporary key for itself.
+///
+/// # Errors
+/// [`Denied`], when `action` is not one that everybody has over what is its own.
+pub fn permit_oneself(who: &Principal, origin: Origin, action: Action) -> Result<Permit, Box<Denied>> {
+    if action.row().granted_by == GrantedBy::Oneself {
+        return Ok(Permit { actor: Actor::User(who.clone()), origin, action, project_id: None });
+    }
+    let reason = DeniedReason::OperatorOnly;
+    Err(Box::new(Denied { principal: who.clone(), origin, action, on: None, reason }))
+}
+
+/// Permits a caller to take back a token of `holder`: its own, or as the root of an account any of that account.
+///
+/// # Errors
+/// [`Denied`], when it is somebody else's.
+pub fn permit_revoke(who: &Principal, origin: Origin, holder: &User) -> Result<Permit, Box<Denied>> {
+    if has_authority_over(who, holder) {
+        return permit_oneself(who, origin, Action::RevokeToken);
+    }
+    let (action, reason) = (Action::RevokeToken, DeniedReason::NotOnesOwn);
+    Err(Box::new(Denied { principal: who.clone(), origin, action, on: None, reason }))
+}
+
+/// Whether a caller may see and revoke the tokens of `holder`.
+#[must_use]
+pub fn has_authority_over(who: &Principal, holder: &User) -> bool {
+    who.user.user_id == holder.user_id
+        || who.user.is_root && who.user.domain.domain_id == holder.domain.domain_id
+}
+
+/// Permits the operator of this machine to reset the database. The caller has checked the control token, or holds
+/// the database's lock at the command line.
+#[must_use]
+pub const fn permit_reset(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::ResetDatabase, project_id: None }
+}
+
+/// Permits the operator of this machine, who may signal the process, to have the accounts read again.
+#[must_use]
+pub const fn permit_reload(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::ReloadIdentities, project_id: None }
+}
+
+/// Permits the service itself to forget what has expired.
+#[must_use]
+pub const fn permit_purge(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::PurgeExpired, project_id: None }
+}
+
+impl Permit {
+    /// Who may.
+    #[must_use]
+    pub const fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// The request it was made for.
+    #[must_use]
+    pub const fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// What may be done.
+    #[must_use]
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Where; `None` for what is in no project.
+    #[must_use]
+    pub const fn project_id(&self) -> Option<ProjectId> {
+        self.project_id
+    }
+}

@@ -1,0 +1,230 @@
+//! How often somebody may be wrong: bad signatures in a row, and failed logins in a minute.
+//!
+//! Both count by who and from where together, so that a stranger elsewhere cannot lock a team out.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use crate::domain::session::AccessKeyId;
+use crate::domain::time::Timestamp;
+
+/// How long an access key stays locked ("AK/SK signing": 5 minutes).
+pub const LOCK_MS: u64 = 5 * 60 * 1000;
+/// What "a minute" is.
+pub const MINUTE_MS: u64 = 60 * 1000;
+/// How many are counted at once; beyond that the ones that ended go, and then any.
+pub const COUNTED_MAX: usize = 65_536;
+
+/// Who, from where. A request over a Unix socket has no address.
+type From<K> = (K, Option<IpAddr>);
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    failures: u32,
+    /// When it stops to count.
+    ends_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Counts<K>(Mutex<HashMap<From<K>, Count>>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Clone + Eq + Hash> Counts<K> {
+    /// Looks at, and changes, the counts that have not ended.
+    fn with<T>(&self, now: Timestamp, look: impl FnOnce(&mut HashMap<From<K>, Count>) -> T) -> T {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= COUNTED_MAX {
+            counts.retain(|_, count| count.ends_at > now);
+        }
+        if counts.len() >= COUNTED_MAX {
+            let any = counts.keys().next().cloned();
+            any.map(|any| counts.remove(&any));
+        }
+        look(&mut counts)
+    }
+
+    fn failures(&self, key: &From<K>, now: Timestamp) -> u32 {
+        self.with(now, |counts| {
+            counts.get(key).filter(|count| count.ends_at > now).map_or(0, |count| count.failures)
+        })
+    }
+}
+
+/// Locks an access key after bad signatures in a row, for the address that sent them. Setting
+/// `access.lock_after_failures`.
+#[derive(Debug)]
+pub struct KeyLocks {
+    /// One more than this locks; 0 for never.
+    failures_max: u32,
+    counts: Counts<AccessKeyId>,
+}
+
+impl KeyLocks {
+    /// Locks after more than this many bad signatures in a row; 0 for never.
+    #[must_use]
+    pub fn new(failures_max: u32) -> Self {
+        Self { failures_max, counts: Counts::default() }
+    }
+
+    /// Whether the key is locked for this address.
+    #[must_use]
+    pub fn is_locked(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) -> bool {
+        self.failures_max > 0 && self.counts.failures(&(key.clone(), source_ip), now) > self.failures_max
+    }
+
+    /// Counts a bad signature.
+    pub fn failed(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) {
+        if self.failures_max == 0 {
+            return;
+        }
+        self.counts.with(now, |counts| {
+            let count = counts.entry((key.clone(), source_ip)).or_insert(Count { failures: 0, ends_at: now });
+            if count.ends_at <= now {
+                count.failures = 0;
+            }
+            count.failures += 1;
+            count.ends_at = now.plus_millis(LOCK_MS);
+        });
+    }
+
+    /// Forgets the bad ones: they were not in a row.
+    pub fn succeeded(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) {
+        if self.failures_max > 0 {
+            self.counts.with(now, |counts| counts.remove(&(key.clone(), source_ip)));
+        }
+    }
+}
+
+/// Turns logins away after failed ones, for a minute. Setting `access.login_failures_per_minute`.
+#[derive(Debug)]
+pub struct LoginLimit {
+    /// 0 for no limit.
+    failures_max: u32,
+    counts: Counts<String>,
+}
+
+/// Too many logins failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany {
+    /// When to come again, in milliseconds.
+    pub retry_after_ms: u64,
+}
+
+impl LoginLimit {
+    /// At most this many failures in a minute; 0 for no limit.
+    #[must_use]
+    pub fn new(failures_max: u32) -> Self {
+        Self { failures_max, counts: Counts::default() }
+    }
+
+    /// Counts a login as failed before it is checked, so that many at once are not more than the limit.
+    ///
+    /// # Errors
+    /// When as many have failed as may.
+    pub fn begin(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) -> Result<(), TooMany> {
+        if self.failures_max == 0 {
+            return Ok(());
+        }
+        self.counts.with(now, |counts| {
+            let fresh = Count { failures: 0, ends_at: now.plus_millis(MINUTE_MS) };
+            let count = counts.entry((who.to_owned(), source_ip)).or_insert(fresh);
+            if count.ends_at <= now {
+                *count = fresh;
+            }
+            if count.failures >= self.failures_max {
+                return Err(TooMany { retry_after_ms: count.ends_at.as_millis() - now.as_millis() });
+            }
+            count.failures += 1;
+            Ok(())
+        })
+    }
+
+    /// Takes the count back: the login was good.
+    pub fn succeeded(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) {
+        self.counts.with(now, |counts| {
+            if let Some(count) = counts.get_mut(&(who.to_owned(), source_ip)) {
+                count.failures = count.failures.saturating_sub(1);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    const ELSEWHERE: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)));
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn key() -> AccessKeyId {
+        "AK".parse().unwrap()
+    }
+
+    #[test]
+    fn one_bad_signature_more_than_the_limit_locks_the_key_for_that_address_for_5_minutes() {
+        let locks = KeyLocks::new(5);
+        for _ in 0..5 {
+            locks.failed(&key(), HERE, NOW);
+        }
+        assert!(!locks.is_locked(&key(), HERE, NOW));
+        locks.failed(&key(), HERE, NOW);
+        assert!(locks.is_locked(&key(), HERE, NOW));
+        assert!(!locks.is_locked(&key(), ELSEWHERE, NOW));
+        assert!(locks.is_locked(&key(), HERE, NOW.plus_millis(LOCK_MS - 1)));
+        assert!(!locks.is_locked(&key(), HERE, NOW.plus_millis(LOCK_MS)));
+        locks.failed(&key(), HERE, NOW.plus_millis(LOCK_MS));
+        assert!(!locks.is_locked(&key(), HERE, NOW.plus_millis(LOCK_MS)), "counted anew");
+    }
+
+    #[test]
+    fn a_good_signature_between_starts_the_row_anew_and_0_never_locks() {
+        let (locks, never) = (KeyLocks::new(1), KeyLocks::new(0));
+        locks.failed(&key(), HERE, NOW);
+        locks.succeeded(&key(), HERE, NOW);
+        locks.failed(&key(), HERE, NOW);
+        assert!(!locks.is_locked(&key(), HERE, NOW));
+        for _ in 0..100 {
+            never.failed(&key(), HERE, NOW);
+        }
+        assert!(!never.is_locked(&key(), HERE, NOW));
+    }
+
+    #[test]
+    fn as_many_logins_as_the_limit_may_fail_in_a_minute_and_good_ones_do_not_count() {
+        let limit = LoginLimit::new(2);
+        for _ in 0..10 {
+            assert_eq!(limit.begin("acct/alice", HERE, NOW), Ok(()));
+            limit.succeeded("acct/alice", HERE, NOW);
+        }
+        assert_eq!(limit.begin("acct/alice", HERE, NOW), Ok(()));
+        assert_eq!(limit.begin("acct/alice", HERE, NOW.plus_millis(1)), Ok(()));
+        let late = NOW.plus_millis(MINUTE_MS - 1);
+        assert_eq!(limit.begin("acct/alice", HERE, late), Err(TooMany { retry_after_ms: 1 }));
+        assert_eq!(limit.begin("acct/bob", HERE, late), Ok(()));
+        assert_eq!(limit.begin("acct/alice", ELSEWHERE, late), Ok(()));
+        assert_eq!(limit.begin("acct/alice", HERE, NOW.plus_millis(MINUTE_MS)), Ok(()));
+        let never = LoginLimit::new(0);
+        assert!((0..100).all(|_| never.begin("acct/alice", HERE, NOW).is_ok()));
+    }
+
+    #[test]
+    fn no_more_are_counted_than_there_is_room_for() {
+        let limit = LoginLimit::new(1);
+        for number in 0..=COUNTED_MAX {
+            limit.begin(&number.to_string(), HERE, NOW).unwrap();
+        }
+        assert_eq!(limit.counts.0.lock().unwrap().len(), COUNTED_MAX);
+        limit.begin("later", HERE, NOW.plus_millis(MINUTE_MS)).unwrap();
+        assert_eq!(limit.counts.0.lock().unwrap().len(), 1, "the ones that ended are gone");
+    }
+}

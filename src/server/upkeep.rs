@@ -1,0 +1,84 @@
+//! What the service does beside answering: reads its accounts again when it is told to, and forgets what has expired.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use crate::access::policy;
+use crate::access::principal::Origin;
+use crate::clock::{Clock, Ids};
+use crate::domain::command::Command;
+use crate::identities::{Current, Identities, file};
+use crate::store::Store;
+
+/// How often it is looked for what has expired.
+const PURGE_EVERY: Duration = Duration::from_mins(1);
+
+/// What the service does beside answering.
+pub(super) struct Upkeep {
+    pub(super) store: Arc<Store>,
+    pub(super) identities: Arc<Current>,
+    /// The file of accounts; `None` with `--dev`.
+    pub(super) file: Option<PathBuf>,
+    pub(super) clock: Clock,
+    pub(super) ids: Ids,
+}
+
+impl Upkeep {
+    /// Goes on until it is dropped. `next_reload` comes back whenever the accounts are to be read again.
+    pub(super) async fn run(mut self, mut next_reload: impl AsyncFnMut()) {
+        let mut purge = tokio::time::interval(PURGE_EVERY);
+        purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = purge.tick() => self.purge().await,
+                () = next_reload() => self.reload().await,
+            }
+        }
+    }
+
+    async fn purge(&mut self) {
+        let origin = self.origin("timer");
+        if let Err(error) = self.store.purge_expired(origin, self.clock.now()).await {
+            tracing::warn!(%error, "what has expired is forgotten another time");
+        }
+    }
+
+    /// Puts the accounts of the file in the place of those in force, once that is recorded. A file that is wrong
+    /// changes nothing.
+    async fn reload(&mut self) {
+        let Some(path) = &self.file else {
+            tracing::info!("there is no file of accounts to read again with --dev");
+            return;
+        };
+        match file::read(path) {
+            Ok(identities) => self.replace(identities).await,
+            Err(error) => tracing::error!(%error, "the accounts stay as they were"),
+        }
+    }
+
+    async fn replace(&mut self, identities: Identities) {
+        let differences = self.identities.get().differences(&identities);
+        if differences.is_empty() {
+            tracing::info!("the accounts were read again; nothing is different");
+            return;
+        }
+        let permit = policy::permit_reload(self.origin("signal"));
+        let command = Command::ReloadIdentities { differences: differences.clone() };
+        match self.store.apply(permit, command).await {
+            Ok(_) => {
+                self.identities.replace(identities);
+                tracing::info!(differences = differences.join("; "), "the accounts were read again");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the accounts stay as they were: the change could not be recorded");
+            }
+        }
+    }
+
+    fn origin(&mut self, door: &'static str) -> Origin {
+        Origin { request_id: self.ids.request_id(), source_ip: None, door }
+    }
+}
