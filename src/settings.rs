@@ -146,7 +146,8 @@ pub struct Access {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Audit {
-    /// Refusals and denials of one caller that are recorded in a minute; more are turned away. Not with `--dev`.
+    /// Refusals and denials of one caller that are recorded in a minute; more are turned away, and only counted. 0 for
+    /// no limit, as with `--dev`.
     pub refusals_per_minute: u32,
 }
 
@@ -446,6 +447,10 @@ impl Settings {
             limits: Limits {
                 groups_per_project: self.quota.groups_per_project,
                 members_per_group: self.quota.members_per_group,
+            },
+            refusals_per_minute: match self.audit.refusals_per_minute {
+                0 => None,
+                per_minute => Some(per_minute),
             },
         }
     }

@@ -29,6 +29,8 @@ pub enum Action {
     PurgeExpired,
     /// Read the file of accounts again.
     ReloadIdentities,
+    /// Write down how much was not recorded.
+    SummarizeRefusals,
 }
 
 /// Who can be given the right to an action, and by what.
@@ -66,6 +68,8 @@ pub enum Subject {
     TemporaryKey,
     /// The accounts.
     Identities,
+    /// The audit log itself.
+    AuditLog,
 }
 
 impl Subject {
@@ -78,6 +82,7 @@ impl Subject {
             Self::Token => "token",
             Self::TemporaryKey => "temporary_key",
             Self::Identities => "identities",
+            Self::AuditLog => "audit_log",
         }
     }
 }
@@ -101,7 +106,7 @@ pub struct Row {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CreateServerGroup,
         Self::ListServerGroups,
         Self::ShowServerGroup,
@@ -112,6 +117,7 @@ impl Action {
         Self::IssueTemporaryKey,
         Self::PurgeExpired,
         Self::ReloadIdentities,
+        Self::SummarizeRefusals,
     ];
 
     /// The table.
@@ -139,6 +145,9 @@ impl Action {
             Self::ReloadIdentities => {
                 own("ecs-groupd:identities:reload", Subject::Identities, GrantedBy::Operator)
             }
+            Self::SummarizeRefusals => {
+                own("ecs-groupd:audit:summarizeRefusals", Subject::AuditLog, GrantedBy::Operator)
+            }
         }
     }
 
@@ -154,6 +163,7 @@ impl Action {
             Command::IssueTemporaryKey { .. } => Self::IssueTemporaryKey,
             Command::PurgeExpired => Self::PurgeExpired,
             Command::ReloadIdentities { .. } => Self::ReloadIdentities,
+            Command::SummarizeRefusals { .. } => Self::SummarizeRefusals,
         }
     }
 

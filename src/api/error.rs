@@ -97,6 +97,9 @@ fn signature_message(error: SignatureError) -> String {
     }
 }
 
+/// How long a client should wait that was turned down too often: until the minute is over, whenever it began.
+const REFUSALS_RETRY_AFTER_SECONDS: u32 = 60;
+
 /// Everything that can go wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -299,6 +302,14 @@ impl Failure {
                 }
                 Refusal::TokenNotFound => Self::NoSuchToken.row(),
             },
+            Self::Store(StoreError::TooManyRefusals) => {
+                let what = "too many of your requests were turned down in this minute";
+                (
+                    429,
+                    "APIGW.0308",
+                    format!("The throttling threshold has been reached: {what}, wait for the next."),
+                )
+            }
             Self::Store(StoreError::Unavailable(reason)) => {
                 let what_next = match reason {
                     Unavailable::QueueFull | Unavailable::Busy | Unavailable::Stopping => {
@@ -380,6 +391,9 @@ impl ResponseError for ApiError {
             }
             Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            Failure::Store(StoreError::TooManyRefusals) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(REFUSALS_RETRY_AFTER_SECONDS));
             }
             Failure::TooManyLogins { retry_after } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));

@@ -85,6 +85,7 @@ enum AskedV1<'record> {
     TemporaryKey(TemporaryKeyV1<'record>),
     Purge { expired: &'static [&'static str] },
     ReloadIdentities { differences: &'record [String] },
+    SummarizeRefusals { user_id: Text<&'record dyn Display>, not_recorded: u64, since: u64 },
     Denied { project_id: Option<Text<&'record dyn Display>> },
 }
 
@@ -195,6 +196,11 @@ impl<'record> AskedV1<'record> {
                 }),
                 Command::PurgeExpired => Self::Purge { expired: &["token", "temporary_key"] },
                 Command::ReloadIdentities { differences } => Self::ReloadIdentities { differences },
+                Command::SummarizeRefusals { user_id, count, since } => Self::SummarizeRefusals {
+                    user_id: Text(user_id),
+                    not_recorded: *count,
+                    since: since.as_millis(),
+                },
             },
             Attempt::Denied(denied) => {
                 Self::Denied { project_id: denied.on.as_ref().map(|id| Text(id as &dyn Display)) }
@@ -284,6 +290,9 @@ mod tests {
             }
             Action::ReloadIdentities => {
                 policy::permit_reload(Origin { source_ip: None, door: "signal", ..origin() })
+            }
+            Action::SummarizeRefusals => {
+                policy::permit_summary(Origin { source_ip: None, door: "timer", ..origin() })
             }
             Action::PurgeExpired => {
                 policy::permit_purge(Origin { source_ip: None, door: "timer", ..origin() })
@@ -383,6 +392,12 @@ mod tests {
                 Action::ReloadIdentities,
                 &Command::ReloadIdentities { differences: vec!["user acct1/bob added".to_owned()] },
                 &Ok(Change::IdentitiesReloaded),
+            ),
+            decided(
+                14,
+                Action::SummarizeRefusals,
+                &Command::SummarizeRefusals { user_id: USER, count: 77, since: NOW },
+                &Ok(Change::RefusalsSummarized),
             ),
         ];
         let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");

@@ -77,6 +77,7 @@ const fn status_of(failure: &StoreError) -> StatusCode {
         )
         | StoreError::Disk(_) => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::Refused(_)
+        | StoreError::TooManyRefusals
         | StoreError::OutcomeUnknown(_)
         | StoreError::Corrupt { .. }
         | StoreError::WrongPermit { .. }

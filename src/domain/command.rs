@@ -68,6 +68,15 @@ pub enum Command {
         /// What is different, a line each.
         differences: Vec<String>,
     },
+    /// Write down how many attempts of a caller were turned down and not recorded one by one.
+    SummarizeRefusals {
+        /// The caller.
+        user_id: UserId,
+        /// How many.
+        count: u64,
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 impl Command {
@@ -81,7 +90,8 @@ impl Command {
             | Self::RevokeToken { .. }
             | Self::IssueTemporaryKey { .. }
             | Self::PurgeExpired
-            | Self::ReloadIdentities { .. } => None,
+            | Self::ReloadIdentities { .. }
+            | Self::SummarizeRefusals { .. } => None,
         }
     }
 
@@ -141,6 +151,8 @@ pub enum Change {
     },
     /// The accounts are those of the file as it is now.
     IdentitiesReloaded,
+    /// The count stands in the log.
+    RefusalsSummarized,
 }
 
 impl Change {
@@ -156,7 +168,8 @@ impl Change {
             | Self::TokenRevoked { .. }
             | Self::TemporaryKeyIssued(_)
             | Self::ExpiredPurged { .. }
-            | Self::IdentitiesReloaded => None,
+            | Self::IdentitiesReloaded
+            | Self::RefusalsSummarized => None,
         }
     }
 }

@@ -103,6 +103,7 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
         }
         Command::PurgeExpired => Ok(Change::ExpiredPurged { until: stamp.now }),
         Command::ReloadIdentities { .. } => Ok(Change::IdentitiesReloaded),
+        Command::SummarizeRefusals { .. } => Ok(Change::RefusalsSummarized),
     }
 }
 
@@ -140,7 +141,7 @@ impl Facts {
                 self.tokens.remove(digest);
             }
             Change::ExpiredPurged { until } => self.tokens.retain(|_, expires_at| *expires_at > *until),
-            Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded => {}
+            Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded | Change::RefusalsSummarized => {}
         }
     }
 

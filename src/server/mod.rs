@@ -166,8 +166,11 @@ pub async fn build(
     }
 
     let meter = Arc::new(Meter::default());
-    let (store, writer) =
-        store::open(settings.store_options(), clock.clone(), ids.fork(), Arc::clone(&meter)).await?;
+    let mut options = settings.store_options();
+    if launch.dev.is_some() {
+        options.refusals_per_minute = None;
+    }
+    let (store, writer) = store::open(options, clock.clone(), ids.fork(), Arc::clone(&meter)).await?;
     let store = Arc::new(store);
     let upkeep = Upkeep {
         store: Arc::clone(&store),
@@ -342,7 +345,7 @@ impl Server {
         stop: impl Future<Output = ()>,
         next_reload: impl AsyncFnMut(),
     ) -> Result<(), ServeError> {
-        let Self { addresses, control_token: _, upkeep, api, control, store, writer, meter } = self;
+        let Self { addresses, control_token: _, mut upkeep, api, control, store, writer, meter } = self;
         let (stop_writer, mut writer) = start_writer(writer)?;
         let listeners: Vec<_> = std::iter::once(api).chain(control).collect();
         let handles: Vec<_> = listeners.iter().map(HttpListener::handle).collect();
@@ -373,6 +376,9 @@ impl Server {
         if let Some(ControlAddress::Unix(path)) = &addresses.control {
             // Somebody may have removed it already.
             let _ = std::fs::remove_file(path);
+        }
+        if writer_ended.is_none() {
+            upkeep.sum_up().await;
         }
         store.close().await;
         let writer_ended = if let Some(ended) = writer_ended {

@@ -1,4 +1,5 @@
-//! What the service does beside answering: reads its accounts again when it is told to, and forgets what has expired.
+//! What the service does beside answering: reads its accounts again when it is told to, forgets what has expired, and
+//! sums up the refusals that were not recorded.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use crate::domain::command::Command;
 use crate::identities::{Current, Identities, file};
 use crate::store::Store;
 
-/// How often it is looked for what has expired.
-const PURGE_EVERY: Duration = Duration::from_mins(1);
+/// How often it is looked for what has expired, and for what is to be summed up.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// What the service does beside answering.
 pub(super) struct Upkeep {
@@ -27,13 +28,16 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Goes on until it is dropped. `next_reload` comes back whenever the accounts are to be read again.
-    pub(super) async fn run(mut self, mut next_reload: impl AsyncFnMut()) {
-        let mut purge = tokio::time::interval(PURGE_EVERY);
-        purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Goes on until the future is dropped. `next_reload` comes back whenever the accounts are to be read again.
+    pub(super) async fn run(&mut self, mut next_reload: impl AsyncFnMut()) {
+        let mut minute = tokio::time::interval(EVERY);
+        minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = purge.tick() => self.purge().await,
+                _ = minute.tick() => {
+                    self.purge().await;
+                    self.sum_up().await;
+                }
                 () = next_reload() => self.reload().await,
             }
         }
@@ -43,6 +47,14 @@ impl Upkeep {
         let origin = self.origin("timer");
         if let Err(error) = self.store.purge_expired(origin, self.clock.now()).await {
             tracing::warn!(%error, "what has expired is forgotten another time");
+        }
+    }
+
+    /// Sums up the refusals that were not recorded.
+    pub(super) async fn sum_up(&mut self) {
+        let origin = self.origin("timer");
+        if let Err(error) = self.store.summarize_refusals(origin).await {
+            tracing::warn!(%error, "refusals that were not recorded are summed up another time");
         }
     }
 

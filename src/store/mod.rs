@@ -3,6 +3,7 @@
 //! Invariant: nothing is answered from a transaction that did not commit.
 
 mod cache;
+mod refusals;
 mod sqlite;
 mod writer;
 
@@ -16,6 +17,7 @@ use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
 use self::cache::{Cache, Versions};
+use self::refusals::{NotRecorded, Refusals};
 use self::writer::Job;
 pub use self::writer::{Writer, WriterFailed};
 use crate::access::action::Action;
@@ -51,6 +53,8 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// The quotas.
     pub limits: Limits,
+    /// How many refused and denied attempts of one caller are recorded in a minute; `None` for all of them.
+    pub refusals_per_minute: Option<u32>,
 }
 
 impl Options {
@@ -142,6 +146,10 @@ pub enum StoreError {
         /// The row, or what is wrong with it.
         key: String,
     },
+    /// The caller was turned down so often in this minute that one more is not recorded, but only counted. Nothing
+    /// changed.
+    #[error("too many attempts were turned down in this minute")]
+    TooManyRefusals,
     /// The permit is for something else: a mistake in this program.
     #[error("a permit for {permitted:?} was used for {attempted:?}, or in another project")]
     WrongPermit {
@@ -185,6 +193,8 @@ pub struct Store {
     readers: SqlitePool,
     read_deadline: Duration,
     versions: Arc<Versions>,
+    refusals: Arc<Refusals>,
+    clock: Clock,
     groups: Cache<(ProjectId, GroupId), Option<Arc<ServerGroup>>>,
     pages: Cache<(ProjectId, Page), Arc<[ServerGroup]>>,
     tokens: Cache<SecretDigest, Option<Arc<Session>>>,
@@ -219,14 +229,21 @@ pub async fn open(
         readers: sqlite::open::read_pool(&options),
         read_deadline: options.read_deadline,
         versions: Arc::default(),
+        refusals: Arc::new(Refusals::new(options.refusals_per_minute)),
+        clock: clock.clone(),
         groups: Cache::new(GROUPS_CACHED),
         pages: Cache::new(PAGES_CACHED),
         tokens: Cache::new(TOKENS_CACHED),
         temporary_keys: Cache::new(TOKENS_CACHED),
         writer_failure: Arc::clone(&writer_failure),
     };
-    let versions = Arc::clone(&store.versions);
-    let writer = Writer::open(options, jobs, clock, ids, meter, versions, writer_failure).await?;
+    let shared = writer::Shared {
+        meter,
+        versions: Arc::clone(&store.versions),
+        refusals: Arc::clone(&store.refusals),
+        failure: writer_failure,
+    };
+    let writer = Writer::open(options, jobs, clock, ids, shared).await?;
     Ok((store, writer))
 }
 
@@ -247,7 +264,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`], when it could not be recorded.
     pub async fn record(&self, denied: Denied) -> Result<(), StoreError> {
+        // Turned away here, so that it does not hold up the writer either.
+        let (user_id, now) = (denied.principal.user.user_id, self.clock.now());
+        if self.refusals.room(user_id, now) == Some(0) {
+            self.refusals.count(user_id, 0, 1, now);
+            return Err(StoreError::TooManyRefusals);
+        }
         self.submit(|answer| Job::Record { denied, answer }).await
+    }
+
+    /// Records how many attempts were turned down and not recorded, one record for each caller; none when there are
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not recorded waits for the next time.
+    pub async fn summarize_refusals(&self, origin: Origin) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        for NotRecorded { user_id, count, since } in self.refusals.take(now) {
+            let command = Command::SummarizeRefusals { user_id, count, since };
+            if let Err(error) = self.apply(policy::permit_summary(origin), command).await {
+                self.refusals.count(user_id, 0, count, now);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     async fn submit<T>(

@@ -288,8 +288,8 @@ fn own(action: Action) -> Permit {
 }
 
 /// What only the operator and the service itself may.
-const OPERATOR: [fn(Origin) -> Permit; 3] =
-    [policy::permit_reset, policy::permit_reload, policy::permit_purge];
+const OPERATOR: [fn(Origin) -> Permit; 4] =
+    [policy::permit_reset, policy::permit_reload, policy::permit_purge, policy::permit_summary];
 
 /// One of each command, for the project [`HERE`], and the permit that it needs.
 fn commands() -> Vec<(Command, Permit)> {
@@ -313,6 +313,7 @@ fn commands() -> Vec<(Command, Permit)> {
         },
         Command::PurgeExpired,
         Command::ReloadIdentities { differences: vec!["user acct/bob added".to_owned()] },
+        Command::SummarizeRefusals { user_id: USER, count: 7, since: NOW },
     ];
     commands
         .map(|command| {
@@ -326,6 +327,7 @@ fn commands() -> Vec<(Command, Permit)> {
                 Command::IssueTemporaryKey { .. } => own(Action::IssueTemporaryKey),
                 Command::PurgeExpired => policy::permit_purge(ORIGIN),
                 Command::ReloadIdentities { .. } => policy::permit_reload(ORIGIN),
+                Command::SummarizeRefusals { .. } => policy::permit_summary(ORIGIN),
             };
             (command, needed)
         })
@@ -408,6 +410,7 @@ fn on_a_store(database: &Path, work: impl AsyncFnOnce(&store::Store)) {
         batch_max: 16,
         checkpoint_every: Duration::from_mins(1),
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
+        refusals_per_minute: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {

@@ -62,6 +62,7 @@ async fn bench<T>(batch_max: usize, quota: u32, work: impl AsyncFnOnce(&mut Benc
         batch_max,
         checkpoint_every: Duration::from_hours(1),
         limits: Limits { groups_per_project: quota, members_per_group: 16 },
+        refusals_per_minute: None,
     };
     let opened = store::open(options, clock.clone(), Ids::seeded(1), Arc::clone(&meter)).await;
     let (store, writer) = opened.unwrap();

@@ -106,6 +106,7 @@ samples! {
         => Failure::Store(StoreError::Unavailable(Unavailable::Busy)),
     Failure::Store(StoreError::Unavailable(Unavailable::Stopping))
         => Failure::Store(StoreError::Unavailable(Unavailable::Stopping)),
+    Failure::Store(StoreError::TooManyRefusals) => Failure::Store(StoreError::TooManyRefusals),
     Failure::Store(StoreError::OutcomeUnknown(_))
         => Failure::Store(StoreError::OutcomeUnknown(SECRET.to_owned())),
     Failure::Store(StoreError::Disk(_)) => Failure::Store(StoreError::Disk(SECRET.to_owned())),
@@ -190,7 +191,8 @@ fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
         assert_eq!(header("www-authenticate"), (status == 401).then_some("X-Auth-Token"), "{failure:?}");
         let retry_after = match status {
             503 => Some("1"),
-            429 => Some("59"),
+            429 if matches!(failure, Failure::TooManyLogins { .. }) => Some("59"),
+            429 => Some("60"),
             _ => None,
         };
         assert_eq!(header("retry-after"), retry_after, "{failure:?}");

@@ -28,6 +28,7 @@ mod log;
 mod log_lines;
 mod one_batch;
 mod policy;
+mod refusals;
 mod routes;
 mod service;
 mod show_and_delete;

@@ -55,6 +55,7 @@ impl Bench {
             batch_max: 256,
             checkpoint_every: Duration::from_mins(1),
             limits: Limits { groups_per_project, members_per_group: 16 },
+            refusals_per_minute: None,
         };
         let opened = store::open(options, clock.clone(), Ids::seeded(1), Arc::clone(&meter)).await;
         let (store, writer) = opened.unwrap();

@@ -196,6 +196,12 @@ pub const fn permit_purge(origin: Origin) -> Permit {
     Permit { actor: Actor::Service, origin, action: Action::PurgeExpired, project_id: None }
 }
 
+/// Permits the service itself to write down how much was not recorded.
+#[must_use]
+pub const fn permit_summary(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::SummarizeRefusals, project_id: None }
+}
+
 impl Permit {
     /// Who may.
     #[must_use]

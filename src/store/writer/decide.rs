@@ -5,28 +5,78 @@ use std::collections::{HashMap, HashSet};
 use sqlx::SqliteConnection;
 
 use super::job::Job;
+use crate::access::principal::Actor;
 use crate::audit::encode;
 use crate::audit::record::{Place, Record, TraceId};
 use crate::audit::tree;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::Change;
-use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::id::{GroupId, ProjectId, UserId};
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
 use crate::domain::session::SecretDigest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::refusals::Refusals;
 use crate::store::sqlite::audit::{Head, StoredRecord};
 use crate::store::sqlite::{group, session};
 
 /// A batch, decided and not yet written.
 pub(super) struct Decided {
-    /// One for each [`Job::Apply`], in the order of the jobs.
-    pub(super) decisions: Vec<Result<Change, Refusal>>,
+    /// One for each job.
+    pub(super) decisions: Vec<Decision>,
+    /// What each caller was turned down for.
+    pub(super) turned_down: HashMap<UserId, TurnedDown>,
     /// The facts after the last decision.
     pub(super) facts: Facts,
     /// The end of the log after the last record, and the records up to there.
     pub(super) tail: Tail,
+}
+
+/// What became of a job.
+pub(super) enum Decision {
+    /// A command was decided, and its decision recorded.
+    Command(Result<Change, Refusal>),
+    /// An attempt without rights was recorded.
+    Denied,
+    /// It was turned down, and too many were already: it is only counted.
+    NotRecorded,
+}
+
+impl Decision {
+    /// What it changed.
+    pub(super) const fn change(&self) -> Option<&Change> {
+        match self {
+            Self::Command(Ok(change)) => Some(change),
+            Self::Command(Err(_)) | Self::Denied | Self::NotRecorded => None,
+        }
+    }
+}
+
+/// How often a caller was turned down in one batch.
+#[derive(Clone, Copy, Default)]
+pub(super) struct TurnedDown {
+    pub(super) recorded: u32,
+    pub(super) not_recorded: u64,
+}
+
+/// Whether another attempt that was turned down may be recorded; counts it either way.
+fn may_be_recorded(
+    actor: &Actor,
+    turned_down: &mut HashMap<UserId, TurnedDown>,
+    refusals: &Refusals,
+    now: Timestamp,
+) -> bool {
+    let Actor::User(who) = actor else { return true };
+    let user_id = who.user.user_id;
+    let Some(room) = refusals.room(user_id, now) else { return true };
+    let counted = turned_down.entry(user_id).or_default();
+    if counted.recorded < room {
+        counted.recorded += 1;
+        return true;
+    }
+    counted.not_recorded += 1;
+    false
 }
 
 /// The end of the log, growing.
@@ -63,8 +113,10 @@ pub(super) fn decide_each(
     head: &Head,
     clock: &Clock,
     ids: &mut Ids,
+    refusals: &Refusals,
 ) -> Result<Decided, StoreError> {
     let mut decisions = Vec::with_capacity(jobs.len());
+    let mut turned_down = HashMap::new();
     let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
     for job in jobs {
         let now = clock.now();
@@ -74,16 +126,28 @@ pub(super) fn decide_each(
                 let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
                 let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()), now };
                 let decision = rules::decide(&facts, stamp, command);
+                if decision.is_err() && !may_be_recorded(permit.actor(), &mut turned_down, refusals, now) {
+                    decisions.push(Decision::NotRecorded);
+                    continue;
+                }
                 tail.push(&Record::decided(place, permit, command, &decision))?;
                 if let Ok(change) = &decision {
                     facts.apply(change);
                 }
-                decisions.push(decision);
+                decisions.push(Decision::Command(decision));
             }
-            Job::Record { denied, .. } => tail.push(&Record::denied(place, denied))?,
+            Job::Record { denied, .. } => {
+                let actor = Actor::User(denied.principal.clone());
+                if may_be_recorded(&actor, &mut turned_down, refusals, now) {
+                    tail.push(&Record::denied(place, denied))?;
+                    decisions.push(Decision::Denied);
+                } else {
+                    decisions.push(Decision::NotRecorded);
+                }
+            }
         }
     }
-    Ok(Decided { decisions, facts, tail })
+    Ok(Decided { decisions, turned_down, facts, tail })
 }
 
 /// What the batch's commands are decided on: read, or known from the batch before.

@@ -2,9 +2,9 @@
 
 use tokio::sync::oneshot;
 
+use super::decide::Decision;
 use crate::access::policy::{Denied, Permit};
 use crate::domain::command::{Change, Command};
-use crate::domain::refusal::Refusal;
 use crate::store::StoreError;
 
 /// One attempt that waits to be written, and whom to answer.
@@ -24,17 +24,18 @@ pub(super) struct Taken {
 
 impl Taken {
     /// Answers each job with its own decision. Whoever is gone does not hear it; what was committed stays.
-    pub(super) fn answer_each(mut self, decisions: Vec<Result<Change, Refusal>>) {
-        let mut decisions = decisions.into_iter();
-        for job in self.jobs.drain(..) {
-            match job {
-                Job::Apply { answer, .. } => {
-                    if let Some(decision) = decisions.next() {
-                        let _ = answer.send(decision.map_err(StoreError::from));
-                    }
+    pub(super) fn answer_each(mut self, decisions: Vec<Decision>) {
+        for (job, decision) in self.jobs.drain(..).zip(decisions) {
+            match (job, decision) {
+                (job, Decision::NotRecorded) => job.fail(&StoreError::TooManyRefusals),
+                (Job::Apply { answer, .. }, Decision::Command(decision)) => {
+                    let _ = answer.send(decision.map_err(StoreError::from));
                 }
-                Job::Record { answer, .. } => {
+                (Job::Record { answer, .. }, Decision::Denied | Decision::Command(_)) => {
                     let _ = answer.send(Ok(()));
+                }
+                (job @ Job::Apply { .. }, Decision::Denied) => {
+                    job.fail(&StoreError::Database("a command was decided as a denial".to_owned()));
                 }
             }
         }

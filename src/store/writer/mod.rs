@@ -28,17 +28,17 @@ use std::sync::{Arc, OnceLock};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
-use self::decide::{Decided, Tail, check_carried_facts, decide_each, read_facts};
+use self::decide::{Decided, Decision, Tail, TurnedDown, check_carried_facts, decide_each, read_facts};
 pub(super) use self::job::Job;
 use self::job::Taken;
 use self::rows::write_changes;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::Change;
 use crate::domain::id::ProjectId;
-use crate::domain::refusal::Refusal;
 use crate::domain::rules::{Facts, ProjectFacts};
 use crate::meter::Meter;
 use crate::store::cache::Versions;
+use crate::store::refusals::Refusals;
 use crate::store::sqlite::audit::Head;
 use crate::store::sqlite::fault::Fault;
 use crate::store::sqlite::{audit, open};
@@ -61,10 +61,17 @@ pub struct Writer {
     counters: HashMap<ProjectId, ProjectFacts>,
     clock: Clock,
     ids: Ids,
-    meter: Arc<Meter>,
-    versions: Arc<Versions>,
-    failure: Arc<OnceLock<String>>,
+    shared: Shared,
     _lock: open::Lock,
+}
+
+/// What the writer tells the others.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) meter: Arc<Meter>,
+    pub(super) versions: Arc<Versions>,
+    pub(super) refusals: Arc<Refusals>,
+    pub(super) failure: Arc<OnceLock<String>>,
 }
 
 /// The writer has stopped, because the disk fails. The process should exit non-zero and be started anew.
@@ -123,9 +130,7 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         clock: Clock,
         ids: Ids,
-        meter: Arc<Meter>,
-        versions: Arc<Versions>,
-        failure: Arc<OnceLock<String>>,
+        shared: Shared,
     ) -> Result<Self, OpenError> {
         let lock = open::Lock::take(&options.database)?;
         let mut conn = open::first_connection(&options).await?;
@@ -140,9 +145,7 @@ impl Writer {
             counters: HashMap::new(),
             clock,
             ids,
-            meter,
-            versions,
-            failure,
+            shared,
             _lock: lock,
         })
     }
@@ -216,7 +219,7 @@ impl Writer {
     }
 
     /// One transaction: facts, decisions, changes, records, the tree's edge, COMMIT.
-    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Change, Refusal>>, Failed> {
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Decision>, Failed> {
         let conn = if let Some(conn) = &mut self.conn {
             conn
         } else {
@@ -226,8 +229,9 @@ impl Writer {
         let mut tx =
             conn.begin_with("begin immediate").await.map_err(StoreError::from).map_err(Failed::not_begun)?;
         let facts = read_facts(&mut tx, jobs, self.options.limits, &self.counters).await?;
-        let Decided { decisions, facts, tail: Tail { head, records } } =
-            decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids)?;
+        let refusals = &self.shared.refusals;
+        let Decided { decisions, turned_down, facts, tail: Tail { head, records } } =
+            decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids, refusals)?;
         write_changes(&mut tx, &decisions, &facts).await?;
         let record_count = records.len() as u64;
         audit::insert_records(&mut tx, &records).await?;
@@ -238,12 +242,15 @@ impl Writer {
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
-        for change in decisions.iter().flatten() {
+        for change in decisions.iter().filter_map(Decision::change) {
             self.outdate(change);
         }
+        for (user_id, TurnedDown { recorded, not_recorded }) in turned_down {
+            self.shared.refusals.count(user_id, recorded, not_recorded, self.clock.now());
+        }
         self.keep_counters(facts);
-        self.meter.commits.add(1);
-        self.meter.records.add(record_count);
+        self.shared.meter.commits.add(1);
+        self.shared.meter.records.add(record_count);
         Ok(decisions)
     }
 
@@ -251,14 +258,19 @@ impl Writer {
     fn outdate(&mut self, change: &Change) {
         match change {
             Change::GroupCreated { project_id, .. } | Change::GroupDeleted { project_id, .. } => {
-                self.versions.move_on(*project_id);
+                self.shared.versions.move_on(*project_id);
             }
             Change::DatabaseReset => {
-                self.versions.move_all_on();
+                self.shared.versions.move_all_on();
                 self.counters.clear();
             }
-            Change::TokenRevoked { .. } | Change::ExpiredPurged { .. } => self.versions.move_tokens_on(),
-            Change::TokenIssued(_) | Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded => {}
+            Change::TokenRevoked { .. } | Change::ExpiredPurged { .. } => {
+                self.shared.versions.move_tokens_on();
+            }
+            Change::TokenIssued(_)
+            | Change::TemporaryKeyIssued(_)
+            | Change::IdentitiesReloaded
+            | Change::RefusalsSummarized => {}
         }
     }
 
@@ -275,7 +287,7 @@ impl Writer {
 
     /// Forgets the connection, and whatever was read before: a commit that failed may have happened.
     async fn drop_connection(&mut self) {
-        self.versions.move_all_on();
+        self.shared.versions.move_all_on();
         self.counters.clear();
         open::close(self.conn.take()).await;
     }
@@ -285,7 +297,7 @@ impl Writer {
         let mut conn = open::next_connection(&self.options).await?;
         self.head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
         // What recovery brought back may have been read, and kept, without it.
-        self.versions.move_all_on();
+        self.shared.versions.move_all_on();
         Ok(conn)
     }
 
@@ -321,7 +333,7 @@ impl Writer {
     fn fail(&self, error: String) -> WriterFailed {
         tracing::error!(error, "the disk fails: the writer stops");
         let failure = WriterFailed(error);
-        self.failure.get_or_init(|| failure.to_string());
+        self.shared.failure.get_or_init(|| failure.to_string());
         failure
     }
 }

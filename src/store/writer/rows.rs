@@ -4,10 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 
+use super::decide::Decision;
 use crate::domain::command::Change;
 use crate::domain::group::ServerGroup;
 use crate::domain::id::{GroupId, ProjectId};
-use crate::domain::refusal::Refusal;
 use crate::domain::rules::Facts;
 use crate::store::StoreError;
 use crate::store::sqlite::{group, session};
@@ -15,10 +15,10 @@ use crate::store::sqlite::{group, session};
 /// Writes what the decisions changed, and the counters of the projects that they changed it in.
 pub(super) async fn write_changes(
     conn: &mut SqliteConnection,
-    decisions: &[Result<Change, Refusal>],
+    decisions: &[Decision],
     facts: &Facts,
 ) -> Result<(), StoreError> {
-    let changes: Vec<&Change> = decisions.iter().flatten().collect();
+    let changes: Vec<&Change> = decisions.iter().filter_map(Decision::change).collect();
     // A reset wipes what came before it in the batch and not what comes after.
     for run in changes.split_inclusive(|change| matches!(change, Change::DatabaseReset)) {
         write_run(conn, run).await?;
@@ -53,7 +53,7 @@ async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), S
             Change::TemporaryKeyIssued(key) => session::insert_temporary_key(conn, key).await?,
             Change::ExpiredPurged { until } => session::delete_expired(conn, *until).await?,
             // The accounts are in a file of their own.
-            Change::IdentitiesReloaded => {}
+            Change::IdentitiesReloaded | Change::RefusalsSummarized => {}
         }
     }
     group::insert_groups(conn, &created).await?;

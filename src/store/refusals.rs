@@ -1,0 +1,124 @@
+//! How many refused and denied attempts of one caller are recorded: so many a minute, so that nobody can fill the
+//! disk, or hold up the writer, by being turned down. What goes beyond is counted, and the count is recorded.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::domain::id::UserId;
+use crate::domain::time::Timestamp;
+
+/// What "a minute" is.
+pub(super) const MINUTE_MS: u64 = 60_000;
+
+/// The attempts of each caller that were turned down in its current minute.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    /// `None` for no limit.
+    per_minute: Option<u32>,
+    minutes: Mutex<HashMap<UserId, Minute>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Minute {
+    since: Timestamp,
+    recorded: u32,
+    not_recorded: u64,
+}
+
+impl Minute {
+    const fn ends_at(&self) -> Timestamp {
+        self.since.plus_millis(MINUTE_MS)
+    }
+}
+
+/// Attempts of one caller that were turned down and not recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotRecorded {
+    /// The caller.
+    pub user_id: UserId,
+    /// How many.
+    pub count: u64,
+    /// The first minute's begin.
+    pub since: Timestamp,
+}
+
+impl Refusals {
+    pub(super) fn new(per_minute: Option<u32>) -> Self {
+        Self { per_minute, minutes: Mutex::default() }
+    }
+
+    /// How many more of this caller's may be recorded now; `None` for any number.
+    pub(super) fn room(&self, user_id: UserId, now: Timestamp) -> Option<u32> {
+        let per_minute = self.per_minute?;
+        Some(self.with(|minutes| match minutes.get(&user_id) {
+            Some(minute) if minute.ends_at() > now => per_minute.saturating_sub(minute.recorded),
+            _ => per_minute,
+        }))
+    }
+
+    /// Counts attempts that were turned down: those that are recorded, and those that are not.
+    pub(super) fn count(&self, user_id: UserId, recorded: u32, not_recorded: u64, now: Timestamp) {
+        if self.per_minute.is_none() {
+            return;
+        }
+        self.with(|minutes| {
+            let fresh = Minute { since: now, recorded: 0, not_recorded: 0 };
+            let minute = minutes.entry(user_id).or_insert(fresh);
+            if minute.ends_at() <= now {
+                // What was not recorded of the minutes before waits for its summary.
+                *minute = Minute { not_recorded: minute.not_recorded, ..fresh };
+            }
+            minute.recorded += recorded;
+            minute.not_recorded += not_recorded;
+        });
+    }
+
+    /// What is still to be summed up; forgets the minutes that are over. What is not recorded after all is to be
+    /// counted again.
+    pub(super) fn take(&self, now: Timestamp) -> Vec<NotRecorded> {
+        self.with(|minutes| {
+            let taken = minutes.iter_mut().filter(|(_, minute)| minute.not_recorded > 0);
+            let taken = taken.map(|(user_id, minute)| {
+                let count = std::mem::take(&mut minute.not_recorded);
+                NotRecorded { user_id: *user_id, count, since: minute.since }
+            });
+            let taken = taken.collect();
+            minutes.retain(|_, minute| minute.ends_at() > now);
+            taken
+        })
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut HashMap<UserId, Minute>) -> T) -> T {
+        look(&mut self.minutes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: UserId = UserId::from_bytes([1; 16]);
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    #[test]
+    fn so_many_are_recorded_in_a_minute_and_the_rest_is_summed_up_once() {
+        let refusals = Refusals::new(Some(3));
+        assert_eq!(refusals.room(USER, NOW), Some(3));
+        refusals.count(USER, 3, 0, NOW);
+        assert_eq!(refusals.room(USER, NOW), Some(0));
+        refusals.count(USER, 0, 5, NOW.plus_millis(MINUTE_MS - 1));
+        assert_eq!(refusals.take(NOW), [NotRecorded { user_id: USER, count: 5, since: NOW }]);
+        assert_eq!(refusals.take(NOW), []);
+        assert_eq!(refusals.room(USER, NOW.plus_millis(MINUTE_MS - 1)), Some(0), "still the same minute");
+        assert_eq!(refusals.room(USER, NOW.plus_millis(MINUTE_MS)), Some(3));
+        refusals.count(USER, 1, 0, NOW.plus_millis(MINUTE_MS));
+        assert_eq!(refusals.room(USER, NOW.plus_millis(MINUTE_MS)), Some(2));
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let refusals = Refusals::new(None);
+        refusals.count(USER, 7, 7, NOW);
+        assert_eq!((refusals.room(USER, NOW), refusals.take(NOW)), (None, vec![]));
+    }
+}
