@@ -13,6 +13,8 @@ use crate::Error;
 pub enum Contender {
     /// `ecs-groupd serve --dev`.
     Product,
+    /// `ecs-groupd serve --identities`, with the file beside the database.
+    ProductWithAccounts,
     /// (a): the same two inserts as most people write them, behind the same HTTP stack.
     Naive,
     /// A handler with no database that sends the same bytes through the same middleware.
@@ -33,17 +35,15 @@ impl Running {
         settle()?;
         let address = free_address()?;
         let mut command = match contender {
-            Contender::Product => {
+            Contender::Product | Contender::ProductWithAccounts => {
                 let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
-                command.args([
-                    "serve",
-                    "--dev",
-                    "--control",
-                    "off",
-                    "--listen",
-                    &address.to_string(),
-                    "--database",
-                ]);
+                command.arg("serve");
+                if matches!(contender, Contender::Product) {
+                    command.arg("--dev");
+                } else {
+                    command.arg("--identities").arg(database.with_extension("identities"));
+                }
+                command.args(["--control", "off", "--listen", &address.to_string(), "--database"]);
                 command
             }
             Contender::Naive | Contender::Static => {
@@ -72,6 +72,20 @@ impl Running {
     fn answers(&self) -> bool {
         let agent: ureq::Agent = ureq::Agent::config_builder().max_idle_connections(0).build().into();
         agent.get(format!("http://{}/readyz", self.address)).call().is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// The CPU that it took so far, of all its threads.
+    pub fn cpu(&self) -> Result<Duration, Error> {
+        // proc(5): times in clock ticks, of which Linux has 100 a second; the name may hold anything but `)`.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks: u64 = fields
+            .get(11..13)
+            .ok_or("no times in stat")?
+            .iter()
+            .filter_map(|time| time.parse::<u64>().ok())
+            .sum();
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// Resident memory in MiB.

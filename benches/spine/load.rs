@@ -21,6 +21,9 @@ pub struct Load {
     pub errors: u64,
 }
 
+/// The body of a create.
+pub const CREATE_BODY: &str = r#"{"server_group":{"name":"web-tier","policies":["anti-affinity"]}}"#;
+
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -52,18 +55,27 @@ pub fn run(
     seconds: u32,
     folder: &Path,
 ) -> Result<Load, Error> {
+    run_with_headers(address, ask, &[], connections, seconds, folder)
+}
+
+/// The same, with more headers in each request.
+pub fn run_with_headers(
+    address: SocketAddr,
+    ask: &Ask,
+    headers: &[(String, String)],
+    connections: u32,
+    seconds: u32,
+    folder: &Path,
+) -> Result<Load, Error> {
     let script = folder.join("request.lua");
-    std::fs::write(
-        &script,
-        match ask {
-            Ask::Create => {
-                "wrk.method = 'POST'\n\
-                 wrk.headers['Content-Type'] = 'application/json'\n\
-                 wrk.body = '{\"server_group\":{\"name\":\"web-tier\",\"policies\":[\"anti-affinity\"]}}'\n"
-            }
-            Ask::Show(_) | Ask::List50 => "",
-        },
-    )?;
+    let request = match ask {
+        Ask::Create => format!(
+            "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = '{CREATE_BODY}'\n"
+        ),
+        Ask::Show(_) | Ask::List50 => String::new(),
+    };
+    let headers = headers.iter().map(|(name, value)| format!("wrk.headers['{name}'] = '{value}'\n"));
+    std::fs::write(&script, request + &headers.collect::<String>())?;
     let output = Command::new("wrk")
         .args(["-t1", "--latency", "--timeout", "30s"])
         .args([format!("-c{connections}"), format!("-d{seconds}s")])

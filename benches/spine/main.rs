@@ -4,6 +4,7 @@
 //! `cargo bench --profile dist -- creates` runs one section; `--quick` shortens every run.
 #![expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "a benchmark prints, and rounds")]
 
+mod access;
 mod contender;
 mod load;
 mod naive;
@@ -36,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Whatever went wrong; the benchmark stops at the first.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const SECTIONS: [&str; 4] = ["creates", "reads", "million", "footprint"];
+const SECTIONS: [&str; 5] = ["creates", "reads", "access", "million", "footprint"];
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -62,6 +63,9 @@ fn main() -> Result<(), Error> {
     }
     if is_wanted("reads") {
         bench.reads()?;
+    }
+    if is_wanted("access") {
+        bench.access()?;
     }
     if is_wanted("million") {
         bench.million()?;
@@ -173,6 +177,49 @@ impl Bench {
             );
         }
         println!();
+        Ok(())
+    }
+
+    /// What it costs to know a caller and to decide.
+    fn access(&self) -> Result<(), Error> {
+        access::decisions(self.seconds)?;
+        println!("CPU of the service for a create at 64 connections\n");
+        let (mut anonymous, mut signed, mut errors) = (vec![], vec![], 0);
+        for round in 0..self.rounds {
+            for (contender, cpus) in
+                [(Contender::Product, &mut anonymous), (Contender::ProductWithAccounts, &mut signed)]
+            {
+                let database = self.database(&format!("access-{round}"));
+                access::identities(&database.with_extension("identities"))?;
+                let headers = match contender {
+                    Contender::ProductWithAccounts => access::signed_headers()?,
+                    _ => vec![],
+                };
+                let running = Running::start(contender, &database)?;
+                let before = running.cpu()?;
+                let folder = self.folder.path();
+                let load = load::run_with_headers(
+                    running.address,
+                    &Ask::Create,
+                    &headers,
+                    64,
+                    self.seconds,
+                    folder,
+                )?;
+                let micros = (running.cpu()? - before).as_secs_f64() * 1e6;
+                cpus.push(micros / (load.rate * f64::from(self.seconds)));
+                errors += load.errors;
+                running.stop()?;
+                remove(&database)?;
+            }
+        }
+        let (anonymous, signed) = (median(&anonymous), median(&signed));
+        println!("  --dev, without credentials                {anonymous:>6.1} us");
+        println!("  signed, and permitted by the policies     {signed:>6.1} us");
+        println!(
+            "  more                                      {:>6.1} %   errors {errors}\n",
+            100.0 * (signed / anonymous - 1.0)
+        );
         Ok(())
     }
 
