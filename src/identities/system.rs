@@ -27,7 +27,7 @@ impl SystemDocument {
 }
 
 /// All of them.
-pub const ALL: [SystemDocument; 7] = [
+pub const ALL: [SystemDocument; 9] = [
     SystemDocument {
         display_name: "Tenant Administrator",
         internal_name: "te_admin",
@@ -41,6 +41,16 @@ pub const ALL: [SystemDocument; 7] = [
         source: r#"{"Version":"1.0","Statement":[
             {"Effect":"Allow","Action":["*:*:Get*","*:*:List*"]},
             {"Effect":"Deny","Action":["identity:*"]}]}"#,
+    },
+    SystemDocument {
+        display_name: "Security Administrator",
+        internal_name: "secu_admin",
+        source: r#"{"Version":"1.0","Statement":[{"Effect":"Allow","Action":["iam:*:*"]}]}"#,
+    },
+    SystemDocument {
+        display_name: "Agent Operator",
+        internal_name: "te_agency",
+        source: r#"{"Version":"1.0","Statement":[{"Effect":"Allow","Action":["iam:tokens:assume"]}]}"#,
     },
     SystemDocument {
         display_name: "Server Administrator",
