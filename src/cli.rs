@@ -10,7 +10,7 @@ use crate::clock::{self, Clock, Ids, NoEntropy};
 use crate::identities;
 use crate::identities::dev::DevSecrets;
 use crate::identities::file::IdentitiesError;
-use crate::identities::password::{Cost, Hashed, PasswordError};
+use crate::identities::password::{Cost, Hashed, PASSWORD_BYTES_MAX, PasswordError};
 use crate::ops::explain::{self, ExplainError, Question};
 use crate::ops::{self, OpsError};
 use crate::server::ready::{self, Ready, ReadyFile};
@@ -186,6 +186,7 @@ impl CliError {
         match self {
             Self::NotConfirmed(_)
             | Self::Explain(_)
+            | Self::Password(PasswordError::Length)
             | Self::Serve(
                 ServeError::NoIdentities
                 | ServeError::TwoIdentities
@@ -202,7 +203,9 @@ impl CliError {
             | Self::Ops(_)
             | Self::Print(_)
             | Self::Io(_)
-            | Self::Password(_)
+            | Self::Password(
+                PasswordError::NoEntropy(_) | PasswordError::Params(_) | PasswordError::Hash(_),
+            )
             | Self::NoEntropy(_) => EXIT_FAILED,
         }
     }
@@ -309,7 +312,11 @@ fn identity(verb: &IdentityVerb) -> Result<(), CliError> {
     let mut out = io::stdout();
     match verb {
         IdentityVerb::HashPassword => {
-            let hashed = Hashed::of(&read_password()?, Cost::Chosen)?;
+            let password = read_password()?;
+            if !(1..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+                return Err(CliError::Password(PasswordError::Length));
+            }
+            let hashed = Hashed::of(&password, Cost::Chosen)?;
             writeln!(out, "password_hash = \"{}\"", hashed.as_str())?;
         }
         IdentityVerb::NewAccessKey => {

@@ -206,7 +206,7 @@ impl Bench {
                     self.seconds,
                     folder,
                 )?;
-                let micros = (running.cpu()? - before).as_secs_f64() * 1e6;
+                let micros = running.cpu()?.saturating_sub(before).as_secs_f64() * 1e6;
                 cpus.push(micros / (load.rate * f64::from(self.seconds)));
                 errors += load.errors;
                 running.stop()?;

@@ -22,7 +22,7 @@ use crate::api::{self, HttpLimits, unread};
 use crate::clock::Clock;
 use crate::domain::excerpt::Excerpt;
 use crate::domain::id::ProjectId;
-use crate::domain::session::{Scope, TemporaryKey};
+use crate::domain::session::{LoginMethod, Scope, TemporaryKey};
 use crate::domain::time::Timestamp;
 use crate::identities::{Current, Identities, SecretKey};
 use crate::store::Store;
@@ -177,6 +177,8 @@ pub(super) fn text<'request>(
 #[derive(Clone, Debug)]
 pub(super) struct Holder {
     pub(super) principal: Principal,
+    /// How it logged in.
+    pub(super) method: LoginMethod,
     pub(super) issued_at: Timestamp,
     /// `None` for a token that is always good.
     pub(super) expires_at: Option<Timestamp>,
@@ -190,7 +192,7 @@ pub(super) async fn holder(
     now: Timestamp,
 ) -> Result<Holder, Failure> {
     if let Some(principal) = identities.by_fixed_token(presented) {
-        return Ok(Holder { principal, issued_at: now, expires_at: None });
+        return Ok(Holder { principal, method: LoginMethod::Password, issued_at: now, expires_at: None });
     }
     let session = store.token(token::digest(presented)).await?.ok_or(Unauthenticated::UnknownToken)?;
     if session.expires_at <= now {
@@ -199,7 +201,8 @@ pub(super) async fn holder(
     // Its user, or the user's project, may be gone since.
     let principal = identities.principal(session.user_id, session.scope, Credential::Token);
     let principal = principal.ok_or(Unauthenticated::UnknownToken)?;
-    Ok(Holder { principal, issued_at: session.issued_at, expires_at: Some(session.expires_at) })
+    let (method, issued_at) = (session.method, session.issued_at);
+    Ok(Holder { principal, method, issued_at, expires_at: Some(session.expires_at) })
 }
 
 /// A request whose signature is to be checked.

@@ -21,7 +21,6 @@ use crate::domain::excerpt::Excerpt;
 use crate::domain::id::RequestId;
 use crate::domain::page::PageError;
 use crate::domain::refusal::Refusal;
-use crate::identities::lockout::TooMany;
 use crate::store::{StoreError, Unavailable};
 
 /// How long a client should wait when the store is unavailable.
@@ -186,12 +185,6 @@ impl From<WrongLogin> for Failure {
     }
 }
 
-impl From<TooMany> for Failure {
-    fn from(TooMany { retry_after_ms }: TooMany) -> Self {
-        Self::TooManyLogins { retry_after: Duration::from_millis(retry_after_ms) }
-    }
-}
-
 impl From<NoEntropy> for Failure {
     fn from(error: NoEntropy) -> Self {
         Self::Internal(error.to_string())
@@ -274,7 +267,7 @@ impl Failure {
                 (401, "IAM.0001", message.to_owned())
             }
             Self::TooManyLogins { retry_after } => {
-                let seconds = retry_after.as_secs().max(1);
+                let seconds = seconds_up(*retry_after);
                 (429, "IAM.0012", format!("Too many failed logins: wait {seconds} s before the next one."))
             }
             Self::NoSuchToken => (404, "IAM.0004", "X-Subject-Token is invalid in the request".to_owned()),
@@ -345,6 +338,11 @@ fn group_not_found(group: &impl fmt::Display) -> String {
     wrapped_fault("itemNotFound", &format!("Instance group {group} could not be found."), 404)
 }
 
+/// Whole seconds, after which it is certainly over.
+fn seconds_up(time: Duration) -> u64 {
+    u64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
+}
+
 /// Methods as `Allow` lists them.
 pub(super) fn list(methods: &[Method]) -> String {
     methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
@@ -396,7 +394,7 @@ impl ResponseError for ApiError {
                 headers.insert(RETRY_AFTER, HeaderValue::from(REFUSALS_RETRY_AFTER_SECONDS));
             }
             Failure::TooManyLogins { retry_after } => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds_up(*retry_after)));
             }
             _ => {}
         }

@@ -94,7 +94,7 @@ pub async fn show_token(
     let times = Times {
         issued_at: holder.issued_at,
         expires_at: holder.expires_at.unwrap_or(caller.now.plus_millis(desk.site.token_lifetime_ms)),
-        method: LoginMethod::Password,
+        method: holder.method,
     };
     let answer = TokenEnvelope::of(&holder.principal, &times, base_url.as_deref(), &desk.site);
     Ok(with_token(json(StatusCode::OK, &answer), &token))
@@ -281,13 +281,18 @@ impl Desk {
                 Ok((holder.principal.user, holder.expires_at))
             }
             Proof::Password { user, password } => {
-                let (who, source_ip) = (user.label(), api::origin(request, Dialect::Iam.door()).source_ip);
-                self.gate.logins.begin(&who, source_ip, now)?;
+                let named = user;
                 let (user, hash) =
-                    identities.login(user).map_err(|error| Failure::Internal(error.to_string()))?;
-                let is_right = self.gate.check_password(hash, password.clone()).await;
+                    identities.login(named).map_err(|error| Failure::Internal(error.to_string()))?;
+                // However it is named, a user that exists is one.
+                let who = user.as_ref().map_or_else(|| named.label(), |user| user.user_id_text().to_owned());
+                let source_ip = api::origin(request, Dialect::Iam.door()).source_ip;
+                let is_right = self
+                    .gate
+                    .log_in(&who, source_ip, now, hash, password.clone())
+                    .await
+                    .map_err(|retry_after| Failure::TooManyLogins { retry_after })?;
                 let user = user.filter(|_user| is_right).ok_or(WrongLogin::Password)?;
-                self.gate.logins.succeeded(&who, source_ip, now);
                 Ok((user, None))
             }
         }

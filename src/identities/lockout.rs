@@ -108,51 +108,94 @@ pub struct LoginLimit {
     /// 0 for no limit.
     failures_max: u32,
     counts: Counts<String>,
+    /// Logins that are being checked. No more are at once than may still fail.
+    checked: Mutex<HashMap<From<String>, u32>>,
 }
 
-/// Too many logins failed.
+/// Why a login is not checked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany {
-    /// When to come again, in milliseconds.
-    pub retry_after_ms: u64,
+pub enum NotNow {
+    /// Too many failed.
+    TooMany {
+        /// When to come again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// As many are being checked as may still fail: it depends on them.
+    Wait,
+}
+
+/// A login that is being checked. It failed, unless it is said to have succeeded; also when whoever asked goes away.
+#[derive(Debug)]
+#[must_use]
+pub struct Check<'limit> {
+    limit: &'limit LoginLimit,
+    key: From<String>,
+    now: Timestamp,
+    has_succeeded: bool,
 }
 
 impl LoginLimit {
     /// At most this many failures in a minute; 0 for no limit.
     #[must_use]
     pub fn new(failures_max: u32) -> Self {
-        Self { failures_max, counts: Counts::default() }
+        Self { failures_max, counts: Counts::default(), checked: Mutex::default() }
     }
 
-    /// Counts a login as failed before it is checked, so that many at once are not more than the limit.
+    /// Lets a login be checked, if it may fail.
     ///
     /// # Errors
-    /// When as many have failed as may.
-    pub fn begin(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) -> Result<(), TooMany> {
+    /// [`NotNow`].
+    pub fn begin(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) -> Result<Check<'_>, NotNow> {
+        let key = (who.to_owned(), source_ip);
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_flight = checked.get(&key).copied().unwrap_or(0);
+        if self.failures_max > 0 {
+            let count =
+                self.counts.with(now, |counts| counts.get(&key).filter(|count| count.ends_at > now).copied());
+            let failures = count.map_or(0, |count| count.failures);
+            if let Some(count) = count.filter(|count| count.failures >= self.failures_max) {
+                return Err(NotNow::TooMany { retry_after_ms: count.ends_at.as_millis() - now.as_millis() });
+            }
+            if failures.saturating_add(in_flight) >= self.failures_max {
+                return Err(NotNow::Wait);
+            }
+        }
+        checked.insert(key.clone(), in_flight + 1);
+        Ok(Check { limit: self, key, now, has_succeeded: false })
+    }
+
+    fn failed(&self, key: &From<String>, now: Timestamp) {
         if self.failures_max == 0 {
-            return Ok(());
+            return;
         }
         self.counts.with(now, |counts| {
             let fresh = Count { failures: 0, ends_at: now.plus_millis(MINUTE_MS) };
-            let count = counts.entry((who.to_owned(), source_ip)).or_insert(fresh);
+            let count = counts.entry(key.clone()).or_insert(fresh);
             if count.ends_at <= now {
                 *count = fresh;
             }
-            if count.failures >= self.failures_max {
-                return Err(TooMany { retry_after_ms: count.ends_at.as_millis() - now.as_millis() });
-            }
             count.failures += 1;
-            Ok(())
-        })
-    }
-
-    /// Takes the count back: the login was good.
-    pub fn succeeded(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) {
-        self.counts.with(now, |counts| {
-            if let Some(count) = counts.get_mut(&(who.to_owned(), source_ip)) {
-                count.failures = count.failures.saturating_sub(1);
-            }
         });
+    }
+}
+
+impl Check<'_> {
+    /// It was the right password.
+    pub fn succeeded(mut self) {
+        self.has_succeeded = true;
+    }
+}
+
+impl Drop for Check<'_> {
+    fn drop(&mut self) {
+        let mut checked = self.limit.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_succeeded {
+            self.limit.failed(&self.key, self.now);
+        }
+        match checked.get_mut(&self.key) {
+            Some(in_flight) if *in_flight > 1 => *in_flight -= 1,
+            _ => drop(checked.remove(&self.key)),
+        }
     }
 }
 
@@ -199,32 +242,48 @@ mod tests {
         assert!(!never.is_locked(&key(), HERE, NOW));
     }
 
+    /// Begins a login, and lets it fail.
+    fn fail(limit: &LoginLimit, who: &str, source_ip: Option<IpAddr>, now: Timestamp) -> Result<(), NotNow> {
+        limit.begin(who, source_ip, now).map(drop)
+    }
+
     #[test]
     fn as_many_logins_as_the_limit_may_fail_in_a_minute_and_good_ones_do_not_count() {
         let limit = LoginLimit::new(2);
         for _ in 0..10 {
-            assert_eq!(limit.begin("acct/alice", HERE, NOW), Ok(()));
-            limit.succeeded("acct/alice", HERE, NOW);
+            limit.begin("alice", HERE, NOW).unwrap().succeeded();
         }
-        assert_eq!(limit.begin("acct/alice", HERE, NOW), Ok(()));
-        assert_eq!(limit.begin("acct/alice", HERE, NOW.plus_millis(1)), Ok(()));
+        assert_eq!(fail(&limit, "alice", HERE, NOW), Ok(()));
+        assert_eq!(fail(&limit, "alice", HERE, NOW.plus_millis(1)), Ok(()));
         let late = NOW.plus_millis(MINUTE_MS - 1);
-        assert_eq!(limit.begin("acct/alice", HERE, late), Err(TooMany { retry_after_ms: 1 }));
-        assert_eq!(limit.begin("acct/bob", HERE, late), Ok(()));
-        assert_eq!(limit.begin("acct/alice", ELSEWHERE, late), Ok(()));
-        assert_eq!(limit.begin("acct/alice", HERE, NOW.plus_millis(MINUTE_MS)), Ok(()));
+        assert_eq!(fail(&limit, "alice", HERE, late), Err(NotNow::TooMany { retry_after_ms: 1 }));
+        assert_eq!(fail(&limit, "bob", HERE, late), Ok(()));
+        assert_eq!(fail(&limit, "alice", ELSEWHERE, late), Ok(()));
+        assert_eq!(fail(&limit, "alice", HERE, NOW.plus_millis(MINUTE_MS)), Ok(()));
         let never = LoginLimit::new(0);
-        assert!((0..100).all(|_| never.begin("acct/alice", HERE, NOW).is_ok()));
+        assert!((0..100).all(|_| fail(&never, "alice", HERE, NOW).is_ok()));
+    }
+
+    #[test]
+    fn no_more_are_checked_at_once_than_may_still_fail() {
+        let limit = LoginLimit::new(2);
+        let (one, two) = (limit.begin("alice", HERE, NOW).unwrap(), limit.begin("alice", HERE, NOW).unwrap());
+        assert!(matches!(limit.begin("alice", HERE, NOW), Err(NotNow::Wait)));
+        one.succeeded();
+        let three = limit.begin("alice", HERE, NOW).unwrap();
+        drop((two, three));
+        assert!(matches!(limit.begin("alice", HERE, NOW), Err(NotNow::TooMany { .. })));
+        assert!(limit.checked.lock().unwrap().is_empty());
     }
 
     #[test]
     fn no_more_are_counted_than_there_is_room_for() {
         let limit = LoginLimit::new(1);
         for number in 0..=COUNTED_MAX {
-            limit.begin(&number.to_string(), HERE, NOW).unwrap();
+            fail(&limit, &number.to_string(), HERE, NOW).unwrap();
         }
         assert_eq!(limit.counts.0.lock().unwrap().len(), COUNTED_MAX);
-        limit.begin("later", HERE, NOW.plus_millis(MINUTE_MS)).unwrap();
+        fail(&limit, "later", HERE, NOW.plus_millis(MINUTE_MS)).unwrap();
         assert_eq!(limit.counts.0.lock().unwrap().len(), 1, "the ones that ended are gone");
     }
 }

@@ -103,6 +103,9 @@ impl fmt::Debug for Hashed {
 /// Why a password was not hashed.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
+    /// It is empty, or longer than anybody could log in with.
+    #[error("a password must have 1 to {PASSWORD_BYTES_MAX} bytes")]
+    Length,
     /// The system has no random bytes.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),

@@ -191,7 +191,6 @@ fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
         assert_eq!(header("www-authenticate"), (status == 401).then_some("X-Auth-Token"), "{failure:?}");
         let retry_after = match status {
             503 => Some("1"),
-            429 if matches!(failure, Failure::TooManyLogins { .. }) => Some("59"),
             429 => Some("60"),
             _ => None,
         };

@@ -60,7 +60,7 @@ impl TestApp {
 
     /// On the database in `folder`, such as one from [`TestApp::stop`].
     pub fn start_in(folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::launch(folder, Accounts::Dev, change)
+        Self::launch(folder, &Accounts::Dev, change)
     }
 
     /// Not as `--dev`, but with the accounts of this file.
@@ -70,10 +70,10 @@ impl TestApp {
 
     /// The same, on the database in `folder`.
     pub fn start_with_identities_in(folder: TempDir, text: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::launch(folder, Accounts::File(text), change)
+        Self::launch(folder, &Accounts::File(text), change)
     }
 
-    fn launch(folder: TempDir, accounts: Accounts<'_>, change: impl FnOnce(&mut Settings)) -> Self {
+    fn launch(folder: TempDir, accounts: &Accounts<'_>, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings::load_with(
             None,
             config::Environment::default().source(Some(config::Map::default())),
@@ -540,7 +540,8 @@ impl Signer<'_> {
         signed.sort();
         let names: Vec<&str> = signed.iter().map(|(name, _)| name.as_str()).collect();
         let names = names.join(";");
-        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let lines: Vec<_> = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let lines = lines.concat();
         let slash = if path.ends_with('/') { "" } else { "/" };
         let hash = hex(&Sha256::digest(body));
         let canonical = format!("{method}\n{path}{slash}\n{query}\n{lines}\n{names}\n{hash}");
@@ -557,7 +558,7 @@ impl Signer<'_> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(bytes)
 }
 
 impl Client {
