@@ -112,7 +112,7 @@ fn parse(text: &str) -> Result<Identities, Wrong> {
     let lines = Lines(text);
     let file: FileToml = toml::from_str(text).map_err(|error| Wrong {
         line: lines.of(&error.span().unwrap_or(0..0)),
-        rule: error.message().to_owned(),
+        rule: without_value(error.message()),
     })?;
     if file.domain.is_empty() {
         return Err(Wrong { line: 1, rule: "there is no [[domain]], so nobody could log in".to_owned() });
@@ -125,6 +125,18 @@ fn parse(text: &str) -> Result<Identities, Wrong> {
     let mut found = reader.found;
     found.marks = reader.marks;
     Ok(found)
+}
+
+/// A message about a value of the wrong kind, without the value: a secret may stand where it does not belong.
+fn without_value(message: &str) -> String {
+    for about in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = message.strip_prefix(about) {
+            let kind = rest.split([' ', ',']).next().unwrap_or_default();
+            let expected = rest.rsplit_once(", expected ").map_or("something else", |(_, expected)| expected);
+            return format!("{about}{kind}, expected {expected}");
+        }
+    }
+    message.to_owned()
 }
 
 /// Where in the text something stands.

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod authz;
 mod bad_input;
 mod batch;
 mod config;
