@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clock::{self, Clock, Ids, NoEntropy};
+use crate::domain::id::{ProjectId, ServerId};
+use crate::domain::server::{HostName, Server};
 use crate::identities;
-use crate::identities::dev::DevSecrets;
+use crate::identities::dev::{self, DevSecrets};
 use crate::identities::file::IdentitiesError;
 use crate::identities::password::{Cost, Hashed, PASSWORD_BYTES_MAX, PasswordError};
 use crate::ops::explain::{self, ExplainError, Question};
@@ -55,6 +57,9 @@ enum Verb {
     /// Make and look at the file of accounts, users, keys and policies.
     #[command(subcommand)]
     Identity(IdentityVerb),
+    /// The ECSs that a database knows, while no service holds it; a service has them on its control listener.
+    #[command(subcommand)]
+    Inventory(InventoryVerb),
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +152,49 @@ struct Explain {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Subcommand)]
+enum InventoryVerb {
+    /// Make an ECS known, or what is known of it right.
+    Put {
+        /// Its id.
+        #[arg(value_name = "ECS")]
+        server_id: String,
+        /// What it is called; without it, its id.
+        #[arg(long)]
+        name: Option<String>,
+        /// What it does.
+        #[arg(long, default_value = "ACTIVE")]
+        status: String,
+        /// The host that it runs on.
+        #[arg(long)]
+        host: Option<String>,
+        #[command(flatten)]
+        at: InventoryArgs,
+    },
+    /// Show what is known.
+    List {
+        #[command(flatten)]
+        at: InventoryArgs,
+    },
+    /// Forget an ECS, which takes it out of its group.
+    Remove {
+        /// Its id.
+        #[arg(value_name = "ECS")]
+        server_id: String,
+        #[command(flatten)]
+        at: InventoryArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct InventoryArgs {
+    /// The project's id; without it, the one of --dev.
+    #[arg(long, default_value = dev::PROJECT_ID)]
+    project: String,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
 #[derive(Debug, Args)]
 struct SettingsArgs {
     /// A file of settings (TOML).
@@ -186,6 +234,7 @@ impl CliError {
         match self {
             Self::NotConfirmed(_)
             | Self::Explain(_)
+            | Self::Ops(OpsError::Argument(_))
             | Self::Password(PasswordError::Length)
             | Self::Serve(
                 ServeError::NoIdentities
@@ -219,6 +268,7 @@ pub fn main() -> ExitCode {
         Verb::Reset(arguments) => reset(&arguments),
         Verb::Config(verb) => config(&verb),
         Verb::Identity(verb) => identity(&verb),
+        Verb::Inventory(verb) => inventory(verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -340,6 +390,38 @@ fn identity(verb: &IdentityVerb) -> Result<(), CliError> {
             };
             let identities = identities::file::read(&settings.access.identities)?;
             write!(out, "{}", explain::explain(&identities, &question)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn inventory(verb: InventoryVerb) -> Result<(), CliError> {
+    let wrong = |name: &str, rule: &dyn std::fmt::Display| OpsError::Argument(format!("{name} {rule}"));
+    let id = |text: &str| text.parse::<ServerId>().map_err(|error| wrong("the ECS's id is", &error));
+    let open = |at: &InventoryArgs| {
+        let settings = at.settings.load()?;
+        telemetry::init(&settings.log);
+        let project_id: ProjectId = at.project.parse().map_err(|error| wrong("--project is", &error))?;
+        Ok::<_, CliError>((settings.store_options(), project_id))
+    };
+    match verb {
+        InventoryVerb::List { at } => {
+            let (options, project_id) = open(&at)?;
+            write!(io::stdout(), "{}", ops::inventory::list(options, project_id)?)?;
+        }
+        InventoryVerb::Remove { server_id, at } => {
+            let (options, project_id) = open(&at)?;
+            ops::inventory::remove(options, project_id, id(&server_id)?)?;
+        }
+        InventoryVerb::Put { server_id, name, status, host, at } => {
+            let (options, project_id) = open(&at)?;
+            let server = Server {
+                server_id: id(&server_id)?,
+                name: name.unwrap_or(server_id).try_into().map_err(|error| wrong("--name", &error))?,
+                status: status.try_into().map_err(|error| wrong("--status", &error))?,
+                host: host.map(HostName::try_from).transpose().map_err(|error| wrong("--host", &error))?,
+            };
+            ops::inventory::put(options, project_id, server)?;
         }
     }
     Ok(())

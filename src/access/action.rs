@@ -17,6 +17,24 @@ pub enum Action {
     ShowServerGroup,
     /// Delete a group.
     DeleteServerGroup,
+    /// Add an ECS to a group.
+    AddServerGroupMember,
+    /// Take an ECS out of a group.
+    DeleteServerGroupMember,
+    /// Show how much a project may hold, and holds.
+    ShowServerLimits,
+    /// Show one ECS.
+    ShowServer,
+    /// Do anything to groups by the native OpenStack interface. It permits the actions above there, and is none itself.
+    ManageServerGroups,
+    /// The same of the limits.
+    ShowNativeLimits,
+    /// Make an ECS known to the inventory, or what is known of it right.
+    RegisterServer,
+    /// Have the inventory forget an ECS.
+    UnregisterServer,
+    /// Show what the inventory knows.
+    ListInventory,
     /// Delete every group of every project.
     ResetDatabase,
     /// Get a token for oneself.
@@ -60,6 +78,8 @@ pub enum AccessLevel {
 pub enum Subject {
     /// ECS groups.
     ServerGroup,
+    /// ECSs.
+    Server,
     /// The whole database.
     Database,
     /// Tokens.
@@ -78,6 +98,7 @@ impl Subject {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ServerGroup => "server_group",
+            Self::Server => "server",
             Self::Database => "database",
             Self::Token => "token",
             Self::TemporaryKey => "temporary_key",
@@ -106,11 +127,20 @@ pub struct Row {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::CreateServerGroup,
         Self::ListServerGroups,
         Self::ShowServerGroup,
         Self::DeleteServerGroup,
+        Self::AddServerGroupMember,
+        Self::DeleteServerGroupMember,
+        Self::ShowServerLimits,
+        Self::ShowServer,
+        Self::ManageServerGroups,
+        Self::ShowNativeLimits,
+        Self::RegisterServer,
+        Self::UnregisterServer,
+        Self::ListInventory,
         Self::ResetDatabase,
         Self::IssueToken,
         Self::RevokeToken,
@@ -135,6 +165,29 @@ impl Action {
             Self::DeleteServerGroup => {
                 group("ecs:cloudServers:deleteServerGroup", "ecs:cloudServers:delete", Write)
             }
+            Self::AddServerGroupMember => {
+                group("ecs:cloudServers:addServerGroupMember", "ecs:cloudServers:create", Write)
+            }
+            Self::DeleteServerGroupMember => {
+                group("ecs:cloudServers:deleteServerGroupMember", "ecs:cloudServers:delete", Write)
+            }
+            Self::ShowServerLimits => Row { alias: None, ..group("ecs:cloudServerQuotas:get", "", Read) },
+            Self::ShowServer => {
+                let row = group("ecs:cloudServers:showServer", "ecs:cloudServers:get", Read);
+                Row { subject: Subject::Server, ..row }
+            }
+            Self::ManageServerGroups => Row { alias: None, ..group("ecs:serverGroups:manage", "", Write) },
+            Self::ShowNativeLimits => Row { alias: None, ..group("ecs:quotas:get", "", Read) },
+            Self::RegisterServer => {
+                own("ecs-groupd:inventory:register", Subject::Server, GrantedBy::Operator)
+            }
+            Self::UnregisterServer => {
+                own("ecs-groupd:inventory:unregister", Subject::Server, GrantedBy::Operator)
+            }
+            Self::ListInventory => {
+                let row = own("ecs-groupd:inventory:list", Subject::Server, GrantedBy::Operator);
+                Row { level: List, ..row }
+            }
             Self::ResetDatabase => own("ecs-groupd:database:reset", Subject::Database, GrantedBy::Operator),
             Self::IssueToken => own("ecs-groupd:token:issue", Subject::Token, GrantedBy::Oneself),
             Self::RevokeToken => own("ecs-groupd:token:revoke", Subject::Token, GrantedBy::Oneself),
@@ -157,6 +210,10 @@ impl Action {
         match command {
             Command::CreateGroup { .. } => Self::CreateServerGroup,
             Command::DeleteGroup { .. } => Self::DeleteServerGroup,
+            Command::AddMember { .. } => Self::AddServerGroupMember,
+            Command::RemoveMember { .. } => Self::DeleteServerGroupMember,
+            Command::RegisterServer { .. } => Self::RegisterServer,
+            Command::UnregisterServer { .. } => Self::UnregisterServer,
             Command::ResetDatabase => Self::ResetDatabase,
             Command::IssueToken { .. } => Self::IssueToken,
             Command::RevokeToken { .. } => Self::RevokeToken,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::access::policy::document::PolicyDocument;
 use crate::domain::id::{DomainId, ProjectId, RequestId, UserId};
+use crate::domain::rules::Quota;
 use crate::domain::session::{AccessKeyId, LoginMethod, Scope};
 
 /// An account ("domain" in IAM's words).
@@ -25,6 +26,8 @@ pub struct Project {
     pub name: String,
     /// The account it belongs to.
     pub domain_id: DomainId,
+    /// What it may hold, where that differs from the settings.
+    pub quota: Quota,
 }
 
 /// A user of an account.

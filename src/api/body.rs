@@ -32,6 +32,17 @@ impl Malformed {
     }
 }
 
+/// The body as whatever JSON it is.
+///
+/// # Errors
+/// When there is none, or it is not JSON.
+pub fn json(body: &[u8]) -> Result<Value, Malformed> {
+    if body.trim_ascii().is_empty() {
+        return Err(Malformed::EmptyBody);
+    }
+    serde_json::from_slice(body).map_err(|error| Malformed::NotJson(error.to_string()))
+}
+
 /// A JSON object of the body, and where it stands.
 #[derive(Debug)]
 pub struct Object {
@@ -45,11 +56,7 @@ impl Object {
     /// # Errors
     /// When there is none, it is not JSON, or not an object.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        if body.trim_ascii().is_empty() {
-            return Err(Malformed::EmptyBody);
-        }
-        let value = serde_json::from_slice(body).map_err(|error| Malformed::NotJson(error.to_string()))?;
-        Self::of(String::new(), value)
+        Self::of(String::new(), json(body)?)
     }
 
     /// The object that is field `name`.
@@ -109,6 +116,17 @@ impl Object {
         let found = if value.is_number() { value.to_string() } else { kind_of(&value).to_owned() };
         let rule = format!("must be a whole number from {least} to {most}, and is {found}");
         Err(Malformed::field(self.path_of(name), rule))
+    }
+
+    /// Whether nothing is left that was not read.
+    ///
+    /// # Errors
+    /// Naming the first field that is left.
+    pub fn no_more(&self) -> Result<(), Malformed> {
+        match self.fields.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Malformed::field(self.path_of(name), "is not known here")),
+        }
     }
 
     /// Whether there is a field `name`.

@@ -14,7 +14,7 @@ use crate::access::policy::{self, Permit};
 use crate::access::principal::{Credential, Origin, Principal, User};
 use crate::access::signature::{Signature, SignatureError, SignedRequest};
 use crate::access::token;
-use crate::api::body::Object;
+use crate::api::body::{self as json_body, Object};
 use crate::api::error::{ApiError, Dialect, Failure, Unauthenticated};
 use crate::api::gate::Gate;
 use crate::api::target::UrlProject;
@@ -141,23 +141,39 @@ impl Caller {
         action: Action,
         project: UrlProject,
     ) -> Result<(Permit, ProjectId), Failure> {
-        match (policy::permit(&self.principal, self.origin, action, project.id(), self.now), project.id()) {
+        self.permit_by(store, action, action, project).await
+    }
+
+    /// The same, where the right to `action` is the one to `right`.
+    ///
+    /// # Errors
+    /// As [`Caller::permit`].
+    pub async fn permit_by(
+        &self,
+        store: &Store,
+        action: Action,
+        right: Action,
+        project: UrlProject,
+    ) -> Result<(Permit, ProjectId), Failure> {
+        let permit = policy::permit_by(&self.principal, self.origin, action, right, project.id(), self.now);
+        match (permit, project.id()) {
             (Ok(permit), Some(project_id)) => Ok((permit, project_id)),
             (Ok(_), None) => Err(Failure::Internal("a permit for no project".to_owned())),
-            (Err(denied), _) => Err(deny(store, denied).await),
+            (Err(denied), _) => Err(deny(store, denied, right).await),
         }
     }
 }
 
-/// Records an attempt without rights, when something was to be changed.
-pub(super) async fn deny(store: &Store, denied: Box<policy::Denied>) -> Failure {
-    let (reason, action) = (denied.reason, denied.action);
+/// Records an attempt without rights, when something was to be changed. The answer names `right`.
+pub(super) async fn deny(store: &Store, denied: Box<policy::Denied>, right: Action) -> Failure {
+    let policy::Denied { reason, action, on, .. } = *denied;
+    let own = denied.principal.project_id();
     if action.is_mutation()
         && let Err(error) = store.record(*denied).await
     {
         return error.into();
     }
-    Failure::Denied { reason, action }
+    Failure::Denied { reason, action: right, on, own }
 }
 
 /// The only value of a header, as text.
@@ -328,6 +344,14 @@ impl JsonBody {
     /// When there is none, it is not JSON, or not an object.
     pub fn object(&self) -> Result<Object, Failure> {
         Ok(Object::parse(&self.0)?)
+    }
+
+    /// The body as whatever JSON it is.
+    ///
+    /// # Errors
+    /// When there is none, or it is not JSON.
+    pub fn value(&self) -> Result<serde_json::Value, Failure> {
+        Ok(json_body::json(&self.0)?)
     }
 }
 

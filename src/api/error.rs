@@ -18,7 +18,7 @@ use crate::access::signature::SignatureError;
 use crate::api::body::Malformed;
 use crate::clock::NoEntropy;
 use crate::domain::excerpt::Excerpt;
-use crate::domain::id::RequestId;
+use crate::domain::id::{ProjectId, RequestId};
 use crate::domain::page::PageError;
 use crate::domain::refusal::Refusal;
 use crate::store::{StoreError, Unavailable};
@@ -33,6 +33,10 @@ pub enum Dialect {
     Ecs,
     /// IAM v3.
     Iam,
+    /// The native OpenStack interface, Nova's.
+    Nova,
+    /// The control listener, which is ours.
+    Control,
 }
 
 impl Dialect {
@@ -41,6 +45,8 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         match path.split('/').nth(1) {
             Some("v3" | "v3.0") => Self::Iam,
+            Some("v2.1" | "v2") => Self::Nova,
+            Some("control") => Self::Control,
             _ => Self::Ecs,
         }
     }
@@ -51,6 +57,8 @@ impl Dialect {
         match self {
             Self::Ecs => "v1",
             Self::Iam => "v3",
+            Self::Nova => "v2.1",
+            Self::Control => "control",
         }
     }
 }
@@ -114,6 +122,8 @@ pub enum Failure {
         /// The limit.
         uri_bytes_max: usize,
     },
+    /// The client takes no JSON.
+    NotAcceptable,
     /// The body is larger than `http.body_bytes_max`.
     BodyTooLarge {
         /// The limit.
@@ -133,6 +143,8 @@ pub enum Failure {
     },
     /// The caller is not known.
     Unauthenticated(Unauthenticated),
+    /// The control listener was not shown its token.
+    NotTheOperator,
     /// A name and password, or a scope, that do not go together.
     WrongLogin(WrongLogin),
     /// Too many logins of this user from this address failed.
@@ -148,6 +160,10 @@ pub enum Failure {
         reason: DeniedReason,
         /// To what.
         action: Action,
+        /// On which project; `None` for a text that is no project id.
+        on: Option<ProjectId>,
+        /// The project that the credential is good for.
+        own: Option<ProjectId>,
     },
     /// The body breaks a rule of the dialect.
     Malformed(Malformed),
@@ -157,6 +173,25 @@ pub enum Failure {
     NoSuchGroup {
         /// The text.
         group: Excerpt,
+    },
+    /// The URL names an ECS by a text that is no id, or one that nobody knows.
+    NoSuchServer {
+        /// The text.
+        server: Excerpt,
+    },
+    /// The body or query breaks a rule of Nova's schema, in Nova's words.
+    NativeMalformed(String),
+    /// The microversion is not written as one.
+    MicroversionUnreadable {
+        /// What was written.
+        asked: Excerpt,
+    },
+    /// The microversion is not served.
+    MicroversionUnsupported {
+        /// What was asked for.
+        asked: String,
+        /// The newest one.
+        most: String,
     },
     /// The store refused, failed, or does not know.
     Store(StoreError),
@@ -230,6 +265,7 @@ impl Failure {
     }
 
     /// The table.
+    #[expect(clippy::too_many_lines, reason = "it is one table")]
     fn row(&self) -> (u16, &'static str, String) {
         const NO_SUCH_API: &str = "The API does not exist or has not been published in the environment";
         const NOT_AUTHENTICATED: &str = "Incorrect IAM authentication information";
@@ -242,6 +278,11 @@ impl Failure {
             Self::UriTooLong { uri_bytes_max } => {
                 (414, "APIGW.0201", format!("Request URI too large: more than {uri_bytes_max} bytes."))
             }
+            Self::NotAcceptable => (
+                406,
+                "APIGW.0201",
+                "API request error: every answer is application/json, and Accept leaves that out.".to_owned(),
+            ),
             Self::BodyTooLarge { body_bytes_max } => {
                 (413, "APIGW.0201", format!("Request entity too large: more than {body_bytes_max} bytes."))
             }
@@ -259,6 +300,10 @@ impl Failure {
                 (415, "APIGW.0201", "Content-Type must be application/json, and is missing.".to_owned())
             }
             Self::Unauthenticated(reason) => (401, "APIGW.0301", format!("{NOT_AUTHENTICATED}: {reason}")),
+            Self::NotTheOperator => {
+                let what = "send Authorization: Bearer and the control token of the ready file";
+                (401, "APIGW.0301", what.to_owned())
+            }
             Self::WrongLogin(WrongLogin::Password) => {
                 (401, "IAM.0001", "The username or password is wrong.".to_owned())
             }
@@ -280,21 +325,28 @@ impl Failure {
             Self::Denied {
                 reason: DeniedReason::NotAllowed | DeniedReason::ExplicitlyDenied | DeniedReason::OperatorOnly,
                 action,
+                ..
             } => (403, "Pdp.0001", format!("Policy doesn't allow {} to be performed.", action.name())),
             Self::Malformed(malformed @ Malformed::EmptyBody) => (400, "Common.0002", malformed.to_string()),
             Self::Malformed(malformed @ (Malformed::NotJson(_) | Malformed::Field { .. })) => {
                 (400, "Ecs.0005", malformed.to_string())
             }
             Self::Page(error) => (400, "Ecs.0005", format!("{} {error}.", error.field())),
+            Self::NoSuchServer { server } => (404, "Ecs.0114", server_not_found(&server.as_str())),
+            Self::NativeMalformed(message) => (400, "Ecs.0005", message.clone()),
+            Self::MicroversionUnreadable { asked } => (
+                400,
+                "Ecs.0005",
+                format!(
+                    "API Version String {asked} is of invalid format. Must be of format MajorNum.MinorNum."
+                ),
+            ),
+            Self::MicroversionUnsupported { asked, most } => {
+                let range = format!("Minimum is 2.1 and maximum is {most}.");
+                (406, "Ecs.0005", format!("Version {asked} is not supported by the API. {range}"))
+            }
             Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(&group.as_str())),
-            Self::Store(StoreError::Refused(refusal)) => match refusal {
-                Refusal::GroupNotFound { group_id } => (404, "Ecs.1000", group_not_found(group_id)),
-                Refusal::GroupQuotaReached { .. } => {
-                    let message = "Quota exceeded, too many server groups.";
-                    (403, "Ecs.1000", wrapped_fault("forbidden", message, 403))
-                }
-                Refusal::TokenNotFound => Self::NoSuchToken.row(),
-            },
+            Self::Store(StoreError::Refused(refusal)) => refusal_row(refusal),
             Self::Store(StoreError::TooManyRefusals) => {
                 let what = "too many of your requests were turned down in this minute";
                 (
@@ -317,13 +369,65 @@ impl Failure {
                 (503, "Common.1503", message.to_owned())
             }
             Self::Store(StoreError::OutcomeUnknown(_)) => {
-                let message = "The change may or may not have been kept: look before you send it again.";
+                let message = "The change may or may not have been kept: look before you send it again, or send it with an \
+                               Idempotency-Key, and again with the same one.";
                 (500, "Common.0001", format!("{INTERNAL} {message}"))
             }
             Self::Store(
                 StoreError::Corrupt { .. } | StoreError::WrongPermit { .. } | StoreError::Database(_),
             )
             | Self::Internal(_) => (500, "Common.0001", INTERNAL.to_owned()),
+        }
+    }
+}
+
+/// The part of the table about what a rule turned down.
+fn refusal_row(refusal: &Refusal) -> (u16, &'static str, String) {
+    match refusal {
+        Refusal::GroupNotFound { group_id } => (404, "Ecs.1000", group_not_found(group_id)),
+        Refusal::GroupQuotaReached { .. } => {
+            let message = "Quota exceeded, too many server groups.";
+            (403, "Ecs.1000", wrapped_fault("forbidden", message, 403))
+        }
+        Refusal::ServerNotFound { server_id } => (404, "Ecs.0114", server_not_found(server_id)),
+        Refusal::MemberQuotaReached { .. } => {
+            (400, "Ecs.0022", "The number of ECSs is beyond the ECS group quota limit.".to_owned())
+        }
+        Refusal::MemberOfOtherGroup { .. }
+        | Refusal::NotAMember { .. }
+        | Refusal::ServerNotStopped { .. }
+        | Refusal::HostTaken { .. } => {
+            (400, "Ecs.1000", wrapped_fault("badRequest", &native_refusal(refusal), 400))
+        }
+        Refusal::KeyReused => {
+            let what =
+                "Idempotency-Key was used with another request body: use another key for another request.";
+            (422, "Ecs.0005", what.to_owned())
+        }
+        Refusal::TokenNotFound => Failure::NoSuchToken.row(),
+    }
+}
+
+impl Failure {
+    /// What Nova says of it, where that differs.
+    fn native_message(&self) -> Option<String> {
+        let text = |text: &str| Some(text.to_owned());
+        match self {
+            Self::NoSuchApi => text("The resource could not be found."),
+            Self::MethodNotAllowed { .. } => text("The method is not allowed for this resource."),
+            Self::UnsupportedContentType { .. } => text("Unsupported Content-Type"),
+            Self::Malformed(Malformed::NotJson(_) | Malformed::EmptyBody) => text("Malformed request body"),
+            Self::NoSuchGroup { group } => Some(native_group_not_found(&group.as_str())),
+            Self::Store(StoreError::Refused(refusal)) => Some(native_refusal(refusal)),
+            Self::Denied { reason: DeniedReason::OtherProject, on, own, .. } => {
+                let shown = |id: &Option<ProjectId>| id.map_or("?".to_owned(), |id| id.to_string());
+                Some(format!(
+                    "Malformed request URL: URL's project_id '{}' doesn't match Context's project_id '{}'",
+                    shown(on),
+                    shown(own)
+                ))
+            }
+            _ => None,
         }
     }
 }
@@ -335,7 +439,39 @@ fn wrapped_fault(fault: &str, message: &str, code: u16) -> String {
 }
 
 fn group_not_found(group: &impl fmt::Display) -> String {
-    wrapped_fault("itemNotFound", &format!("Instance group {group} could not be found."), 404)
+    wrapped_fault("itemNotFound", &native_group_not_found(group), 404)
+}
+
+fn native_group_not_found(group: &impl fmt::Display) -> String {
+    format!("Instance group {group} could not be found.")
+}
+
+fn server_not_found(server: &impl fmt::Display) -> String {
+    format!("Instance[{server}] could not be found.")
+}
+
+/// A refusal in Nova's words, as far as Nova has any.
+fn native_refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::GroupNotFound { group_id } => native_group_not_found(group_id),
+        Refusal::GroupQuotaReached { .. } => "Quota exceeded, too many server groups.".to_owned(),
+        Refusal::MemberQuotaReached { .. } => "Quota exceeded, too many servers in group".to_owned(),
+        Refusal::ServerNotFound { server_id } => server_not_found(server_id),
+        Refusal::ServerNotStopped { server_id } => {
+            format!("Instance {server_id} can not add, cause its state is not STOPPED")
+        }
+        Refusal::MemberOfOtherGroup { server_id, group_id } => {
+            format!("Instance {server_id} is already a member of the server group {group_id}.")
+        }
+        Refusal::NotAMember { server_id } => {
+            format!("Instance {server_id} is not a member of this server group.")
+        }
+        Refusal::HostTaken { server_id, other_id } => {
+            let on = format!("and {server_id} is on the host of {other_id}");
+            format!("The instances of an anti-affinity group must be deployed on different hosts, {on}.")
+        }
+        Refusal::KeyReused | Refusal::TokenNotFound => refusal.to_string(),
+    }
 }
 
 /// Whole seconds, after which it is certainly over.
@@ -384,6 +520,9 @@ impl ResponseError for ApiError {
                     headers.insert(ALLOW, value);
                 }
             }
+            Failure::NotTheOperator => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
             Failure::Unauthenticated(_) | Failure::WrongLogin(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("X-Auth-Token"));
             }
@@ -413,6 +552,7 @@ impl ApiError {
                 reason,
                 Unauthenticated::Missing | Unauthenticated::UnknownToken | Unauthenticated::ExpiredToken
             ),
+            (_, Dialect::Nova | Dialect::Control) => false,
             _ => code.starts_with("APIGW."),
         };
         let body = match dialect {
@@ -421,6 +561,13 @@ impl ApiError {
                 error_code: code,
                 request_id: request_id.to_string(),
             }),
+            Dialect::Nova => {
+                let message = self.0.native_message().unwrap_or(message);
+                let retry_after = matches!(status.as_u16(), 413 | 429).then_some("0");
+                let fault = Fault { code: status.as_u16(), message: &message, retry_after };
+                serde_json::to_vec(&std::collections::BTreeMap::from([(fault_name(status), fault)]))
+            }
+            Dialect::Control => serde_json::to_vec(&std::collections::BTreeMap::from([("error", &message)])),
             Dialect::Ecs => serde_json::to_vec(&EcsBody { error: EcsBodyError { message: &message, code } }),
             // Two shapes stand in IAM's documents; these codes stand in the second.
             Dialect::Iam if matches!(code, "IAM.0002" | "IAM.0012") => {
@@ -449,6 +596,31 @@ struct EcsBody<'answer> {
 struct EcsBodyError<'answer> {
     message: &'answer str,
     code: &'answer str,
+}
+
+/// Nova's fault of a status (`nova.api.openstack.wsgi`, "Fault").
+fn fault_name(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "badRequest",
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "itemNotFound",
+        405 => "badMethod",
+        409 => "conflictingRequest",
+        413 | 429 => "overLimit",
+        415 => "badMediaType",
+        501 => "notImplemented",
+        503 => "serviceUnavailable",
+        _ => "computeFault",
+    }
+}
+
+#[derive(Serialize)]
+struct Fault<'answer> {
+    code: u16,
+    message: &'answer str,
+    #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<&'static str>,
 }
 
 /// IAM v3, whose code is the status.

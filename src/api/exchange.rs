@@ -7,16 +7,19 @@ use std::time::Instant;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    ACCEPT, Accept, CONTENT_TYPE, Header as _, HeaderName, HeaderValue, Quality, QualityItem,
+};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, HttpMessage as _};
+use actix_web::{Error, HttpMessage as _, HttpRequest};
+use mime::Mime;
 use tracing::Instrument as _;
 
 use crate::api::HttpLimits;
 use crate::api::caller::Caller;
 use crate::api::error::{ApiError, Dialect, Failure};
-use crate::api::unread;
+use crate::api::{nova, unread};
 use crate::clock::Ids;
 use crate::domain::id::RequestId;
 
@@ -50,7 +53,7 @@ pub async fn observe(
     request.extensions_mut().insert(request_id);
     unread::put_body_aside(&mut request);
     let span = tracing::info_span!("http.request", %request_id);
-    let mut response = match too_long(&request) {
+    let mut response = match too_long(&request).or_else(|| not_acceptable(&request)) {
         Some(failure) => request.error_response(ApiError(failure)),
         None => next.call(request).instrument(span).await?,
     };
@@ -61,6 +64,9 @@ pub async fn observe(
     if let Ok(value) = HeaderValue::try_from(request_id.to_string()) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
+    if Dialect::of(response.request().path()) == Dialect::Nova {
+        nova::put_headers(&mut response, request_id);
+    }
     log(&response, request_id, started);
     Ok(response)
 }
@@ -70,6 +76,43 @@ fn too_long(request: &ServiceRequest) -> Option<Failure> {
     let uri = request.uri();
     let uri_bytes = uri.path_and_query().map_or(0, |text| text.as_str().len());
     (uri_bytes > uri_bytes_max).then_some(Failure::UriTooLong { uri_bytes_max })
+}
+
+/// Every answer but the explorer's page is JSON, which a client that says what it takes must take.
+fn not_acceptable(request: &ServiceRequest) -> Option<Failure> {
+    let is_json = |range: &QualityItem<Mime>| {
+        let (kind, subtype) = (range.item.type_(), range.item.subtype());
+        range.quality != Quality::ZERO
+            && (kind == mime::STAR
+                || kind == mime::APPLICATION && [mime::STAR, mime::JSON].contains(&subtype))
+    };
+    if !request.headers().contains_key(ACCEPT) || request.path().starts_with("/explorer") {
+        return None;
+    }
+    // One that cannot be read says nothing.
+    let accept = Accept::parse(request.request()).ok()?;
+    let says_something = !accept.0.is_empty();
+    (says_something && !accept.0.iter().any(is_json)).then_some(Failure::NotAcceptable)
+}
+
+/// The trace that a request belongs to, by its `traceparent` (W3C "Trace Context", version 00).
+fn trace_of(request: &HttpRequest) -> Option<&str> {
+    let text = request.headers().get("traceparent")?.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    match parts[..] {
+        ["00", trace, parent, flags]
+            if is_hex(trace, 32)
+                && is_hex(parent, 16)
+                && is_hex(flags, 2)
+                && trace.bytes().any(|digit| digit != b'0') =>
+        {
+            Some(trace)
+        }
+        _ => None,
+    }
 }
 
 /// Puts the vendor's body on an error. What is not ours, such as an error of the framework, becomes ours by its
@@ -114,6 +157,7 @@ fn log(response: &ServiceResponse<BoxBody>, request_id: RequestId, started: Inst
         status = response.status().as_u16(),
         micros,
         %request_id,
+        trace = trace_of(request),
         user,
         "answered"
     );

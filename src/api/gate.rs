@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::web;
-use ipnet::IpNet;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::domain::time::Timestamp;
@@ -90,60 +89,5 @@ impl Gate {
             is_right
         };
         web::block(check).await.unwrap_or(false)
-    }
-}
-
-/// Where the service stands, as its clients see it.
-#[derive(Clone, Debug)]
-pub struct Site {
-    /// What links begin with; `None` for the request's own `Host`. Setting `api.public_url`.
-    pub public_url: Option<String>,
-    /// Setting `api.region`.
-    pub region: String,
-    /// Whose `X-Forwarded-For` counts. Setting `api.trusted_proxies`.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Setting `access.token_lifetime_s`, in milliseconds.
-    pub token_lifetime_ms: u64,
-}
-
-impl Site {
-    /// The address a request came from: the peer's, or where that is a trusted proxy, the nearest one in
-    /// `X-Forwarded-For` that is not.
-    #[must_use]
-    pub fn source_ip(&self, peer: IpAddr, forwarded_for: &str) -> IpAddr {
-        let is_trusted = |ip: &IpAddr| self.trusted_proxies.iter().any(|range| range.contains(ip));
-        let mut nearest = peer;
-        for hop in forwarded_for.rsplit(',') {
-            if !is_trusted(&nearest) {
-                break;
-            }
-            let Ok(ip) = hop.trim().parse() else { break };
-            nearest = ip;
-        }
-        nearest
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_counts_as_far_as_those_who_name_it_are_trusted() {
-        let trusted_proxies = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        let site = Site { public_url: None, region: String::new(), trusted_proxies, token_lifetime_ms: 0 };
-        for (peer, forwarded_for, expected) in [
-            ("192.0.2.1", "198.51.100.1", "192.0.2.1"),
-            ("10.0.0.1", "", "10.0.0.1"),
-            ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
-            ("10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
-            ("10.0.0.1", "203.0.113.9, 198.51.100.1,10.2.3.4", "198.51.100.1"),
-            ("10.0.0.1", "10.9.9.9", "10.9.9.9"),
-            ("10.0.0.1", "198.51.100.1, nonsense", "10.0.0.1"),
-            ("::1", "2001:db8::7", "2001:db8::7"),
-        ] {
-            let found = site.source_ip(peer.parse().unwrap(), forwarded_for);
-            assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded_for:?}");
-        }
     }
 }

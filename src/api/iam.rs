@@ -2,7 +2,7 @@
 //! ("Token Management", "Project Management", "Access Key Management", IAM).
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HOST, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{Bytes, Data, Query};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use serde::Serialize;
@@ -16,7 +16,8 @@ use crate::api::body::{Malformed, Object};
 use crate::api::caller::{self, Caller, Holder, JsonBody};
 use crate::api::ecs::parameter;
 use crate::api::error::{ApiError, Dialect, Failure, WrongLogin};
-use crate::api::gate::{Gate, Site};
+use crate::api::gate::Gate;
+use crate::api::site::Site;
 use crate::api::{self, json};
 use crate::clock::{self, Clock};
 use crate::domain::command::{Change, Command};
@@ -37,7 +38,7 @@ const KEY_SECONDS_MAX: u64 = 86_400;
 
 /// `GET /v3` ("Querying Keystone API Version Information").
 pub async fn version(request: HttpRequest, site: Data<Site>) -> HttpResponse {
-    let href = format!("{}/v3/", base_url(&request, &site));
+    let href = format!("{}/v3/", site.base_url(&request));
     let links = [Link { rel: "self", href }];
     let version = Version { id: "v3.6", status: "stable", updated: "2016-04-04T00:00:00Z", links };
     json(StatusCode::OK, &VersionEnvelope { version })
@@ -71,7 +72,7 @@ pub async fn issue_token(
     let Change::TokenIssued(session) = desk.for_oneself(&request, &principal, command).await? else {
         return Err(Failure::Internal("a login came back as something else".to_owned()).into());
     };
-    let base_url = parameter(&query, "nocatalog").is_none().then(|| base_url(&request, &desk.site));
+    let base_url = parameter(&query, "nocatalog").is_none().then(|| desk.site.base_url(&request));
     let answer = TokenEnvelope::of(&principal, &Times::of(&session), base_url.as_deref(), &desk.site);
     Ok(with_token(json(StatusCode::CREATED, &answer), &token))
 }
@@ -88,9 +89,15 @@ pub async fn show_token(
 ) -> Result<HttpResponse, ApiError> {
     let (token, holder) = desk.subject(&request, &caller).await?;
     if !policy::has_authority_over(&caller.principal, &holder.principal.user) {
-        return Err(Failure::Denied { reason: DeniedReason::NotOnesOwn, action: Action::RevokeToken }.into());
+        return Err(Failure::Denied {
+            reason: DeniedReason::NotOnesOwn,
+            action: Action::RevokeToken,
+            on: None,
+            own: None,
+        }
+        .into());
     }
-    let base_url = parameter(&query, "nocatalog").is_none().then(|| base_url(&request, &desk.site));
+    let base_url = parameter(&query, "nocatalog").is_none().then(|| desk.site.base_url(&request));
     let times = Times {
         issued_at: holder.issued_at,
         expires_at: holder.expires_at.unwrap_or(caller.now.plus_millis(desk.site.token_lifetime_ms)),
@@ -120,7 +127,7 @@ pub async fn revoke_token(
         permitted => permitted,
     };
     match permit {
-        Err(denied) => Err(caller::deny(&desk.store, denied).await.into()),
+        Err(denied) => Err(caller::deny(&desk.store, denied, Action::RevokeToken).await.into()),
         Ok(permit) => {
             desk.store.apply(permit, Command::RevokeToken { digest: token::digest(&token) }).await?;
             Ok(HttpResponse::NoContent().finish())
@@ -149,7 +156,7 @@ pub async fn projects(
             && asked("is_domain").is_none_or(|flag| flag == "false")
     };
     let projects = identities.projects_of(domain_id).iter().filter(|project| is_asked_for(project));
-    let base_url = base_url(&request, &desk.site);
+    let base_url = desk.site.base_url(&request);
     let projects: Vec<_> = projects.map(|project| ProjectBody::of(project, &base_url)).collect();
     let links = Links::of(format!("{base_url}{}", path_and_query(&request)));
     Ok(json(StatusCode::OK, &ProjectsEnvelope { projects: paged(projects, &query)?, links }))
@@ -165,7 +172,7 @@ pub async fn own_projects(
     desk: Desk,
 ) -> Result<HttpResponse, ApiError> {
     let identities = desk.identities.get();
-    let base_url = base_url(&request, &desk.site);
+    let base_url = desk.site.base_url(&request);
     let projects = identities.projects_open_to(&caller.principal.user);
     let projects = projects.iter().map(|project| ProjectBody::of(project, &base_url)).collect();
     let links = Links::of(format!("{base_url}{}", path_and_query(&request)));
@@ -177,7 +184,7 @@ pub async fn own_projects(
 /// # Errors
 /// See [`Failure::answer`].
 pub async fn domains(request: HttpRequest, caller: Caller, desk: Desk) -> Result<HttpResponse, ApiError> {
-    let base_url = base_url(&request, &desk.site);
+    let base_url = desk.site.base_url(&request);
     let domain = &caller.principal.user.domain;
     let id = domain.domain_id.to_string();
     let links = SelfLink { own: format!("{base_url}/v3/domains/{id}") };
@@ -191,7 +198,7 @@ pub async fn domains(request: HttpRequest, caller: Caller, desk: Desk) -> Result
 /// # Errors
 /// See [`Failure::answer`].
 pub async fn catalog(request: HttpRequest, caller: Caller, desk: Desk) -> Result<HttpResponse, ApiError> {
-    let base_url = base_url(&request, &desk.site);
+    let base_url = desk.site.base_url(&request);
     let catalog = services(caller.principal.project.as_deref(), &base_url, &desk.site);
     let links = SelfLink { own: format!("{base_url}{}", path_and_query(&request)) };
     Ok(json(StatusCode::OK, &CatalogEnvelope { catalog, links }))
@@ -306,9 +313,10 @@ impl Desk {
         command: Command,
     ) -> Result<Change, Failure> {
         let origin = api::origin(request, Dialect::Iam.door());
-        match policy::permit_oneself(principal, origin, Action::of(&command)) {
+        let action = Action::of(&command);
+        match policy::permit_oneself(principal, origin, action) {
             Ok(permit) => Ok(self.store.apply(permit, command).await?),
-            Err(denied) => Err(caller::deny(&self.store, denied).await),
+            Err(denied) => Err(caller::deny(&self.store, denied, action).await),
         }
     }
 
@@ -438,21 +446,6 @@ impl TemporaryKeyRequest {
             KEY_SECONDS_DEFAULT
         };
         Ok(Self { token, seconds })
-    }
-}
-
-/// What links begin with: the setting, or the host that the client asked.
-fn base_url(request: &HttpRequest, site: &Site) -> String {
-    if let Some(url) = &site.public_url {
-        return url.clone();
-    }
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let is_host = |host: &&str| {
-        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte))
-    };
-    match host.filter(is_host) {
-        Some(host) => format!("http://{host}"),
-        None => format!("http://{}", request.app_config().local_addr()),
     }
 }
 

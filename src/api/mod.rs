@@ -12,6 +12,9 @@ pub mod exchange;
 pub mod gate;
 pub mod health;
 pub mod iam;
+pub mod nova;
+pub mod once;
+pub mod site;
 pub mod target;
 mod unread;
 
@@ -29,7 +32,8 @@ use actix_web::{Handler, HttpMessage as _, HttpRequest, HttpResponse, Responder}
 use crate::access::action::Action;
 use crate::access::principal::Origin;
 use crate::api::error::{ApiError, Failure};
-use crate::api::gate::{Gate, Site};
+use crate::api::gate::Gate;
+use crate::api::site::Site;
 use crate::clock::{Clock, Ids};
 use crate::domain::id::RequestId;
 use crate::identities::Current;
@@ -44,6 +48,8 @@ pub enum Guard {
     Known,
     /// Who is permitted this.
     Permitted(Action),
+    /// Who is permitted one of these; the body says which.
+    PermittedByBody(&'static [Action]),
 }
 
 /// One row of the URL surface.
@@ -73,7 +79,9 @@ impl Route {
                 // Nobody reads the body of a GET.
                 Guard::Open if is_get => route,
                 Guard::Open => route.wrap(from_fn(caller::admit_anybody)),
-                Guard::Known | Guard::Permitted(_) => route.wrap(from_fn(caller::authenticate)),
+                Guard::Known | Guard::Permitted(_) | Guard::PermittedByBody(_) => {
+                    route.wrap(from_fn(caller::authenticate))
+                }
             }
         });
         Self { handlers: handlers.collect(), method, path, guard }
@@ -97,12 +105,42 @@ pub fn routes() -> Vec<Route> {
     const GROUP: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}";
     const TOKENS: &str = "/v3/auth/tokens";
     const TEMPORARY_KEYS: &str = "/v3.0/OS-CREDENTIAL/securitytokens";
-    use Guard::{Known, Open, Permitted};
+    const MEMBERS: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/action";
+    const ADD: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/add_members";
+    const REMOVE: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/remove_members";
+    const LIMITS: &str = "/v1/{project_id}/cloudservers/limits";
+    const SERVER: &str = "/v1/{project_id}/cloudservers/{server_id}";
+    const NATIVE_GROUPS: &str = "/v2.1/{project_id}/os-server-groups";
+    const NATIVE_GROUP: &str = "/v2.1/{project_id}/os-server-groups/{server_group_id}";
+    const NATIVE_LIMITS: &str = "/v2.1/{project_id}/limits";
+    const LEGACY_GROUPS: &str = "/v2/{project_id}/os-server-groups";
+    const LEGACY_GROUP: &str = "/v2/{project_id}/os-server-groups/{server_group_id}";
+    const LEGACY_LIMITS: &str = "/v2/{project_id}/limits";
+    const MEMBER_ACTIONS: [Action; 2] = [Action::AddServerGroupMember, Action::DeleteServerGroupMember];
+    use Guard::{Known, Open, Permitted, PermittedByBody};
     vec![
         Route::new(Method::GET, GROUPS, Permitted(Action::ListServerGroups), ecs::list),
         Route::new(Method::POST, GROUPS, Permitted(Action::CreateServerGroup), ecs::create),
         Route::new(Method::GET, GROUP, Permitted(Action::ShowServerGroup), ecs::show),
         Route::new(Method::DELETE, GROUP, Permitted(Action::DeleteServerGroup), ecs::delete),
+        Route::new(Method::POST, MEMBERS, PermittedByBody(&MEMBER_ACTIONS), ecs::change_member),
+        Route::new(Method::POST, ADD, Permitted(Action::AddServerGroupMember), ecs::add_members),
+        Route::new(Method::POST, REMOVE, Permitted(Action::DeleteServerGroupMember), ecs::remove_members),
+        Route::new(Method::GET, LIMITS, Permitted(Action::ShowServerLimits), ecs::limits),
+        Route::new(Method::GET, SERVER, Permitted(Action::ShowServer), ecs::show_server),
+        Route::new(Method::GET, "/", Open, nova::versions),
+        Route::new(Method::GET, "/v2.1", Open, nova::version),
+        Route::new(Method::GET, NATIVE_GROUPS, Permitted(Action::ManageServerGroups), nova::list),
+        Route::new(Method::POST, NATIVE_GROUPS, Permitted(Action::ManageServerGroups), nova::create),
+        Route::new(Method::GET, NATIVE_GROUP, Permitted(Action::ManageServerGroups), nova::show),
+        Route::new(Method::DELETE, NATIVE_GROUP, Permitted(Action::ManageServerGroups), nova::delete),
+        Route::new(Method::GET, NATIVE_LIMITS, Permitted(Action::ShowNativeLimits), nova::limits),
+        Route::new(Method::GET, "/v2", Open, nova::legacy_version),
+        Route::new(Method::GET, LEGACY_GROUPS, Permitted(Action::ManageServerGroups), nova::list),
+        Route::new(Method::POST, LEGACY_GROUPS, Permitted(Action::ManageServerGroups), nova::create),
+        Route::new(Method::GET, LEGACY_GROUP, Permitted(Action::ManageServerGroups), nova::show),
+        Route::new(Method::DELETE, LEGACY_GROUP, Permitted(Action::ManageServerGroups), nova::delete),
+        Route::new(Method::GET, LEGACY_LIMITS, Permitted(Action::ShowNativeLimits), nova::limits),
         Route::new(Method::GET, "/v3", Open, iam::version),
         Route::new(Method::POST, TOKENS, Open, iam::issue_token),
         Route::new(Method::GET, TOKENS, Known, iam::show_token),
@@ -164,7 +202,9 @@ pub fn mount(shared: Shared, routes: Vec<Route>) -> impl FnOnce(&mut ServiceConf
                 allow.extend(next.methods());
                 handlers.extend(next.handlers);
             }
-            let resource = web::resource(format!("{path}{{slash:/?}}"));
+            // A trailing slash makes no difference; the root has its own.
+            let resource =
+                if path == "/" { web::resource("/") } else { web::resource(format!("{path}{{slash:/?}}")) };
             let resource = handlers.into_iter().fold(resource, actix_web::Resource::route);
             config.service(
                 resource.default_service(web::to(move |method: Method| ready(no_handler(&method, &allow)))),

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::access::principal::{Actor, Principal};
 use crate::audit::record::{Attempt, Record};
 use crate::domain::command::{Change, Command};
+use crate::domain::server::HostName;
 use crate::domain::session::{AccessKeyId, Scope};
 
 /// The version that [`encode`] writes.
@@ -70,23 +71,55 @@ enum ActorV1<'record> {
 #[derive(Serialize)]
 struct ResourceV1<'record> {
     r#type: &'static str,
-    id: Option<Text<crate::domain::id::GroupId>>,
+    id: Option<String>,
     name: Option<&'record str>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum AskedV1<'record> {
-    CreateGroup { name: &'record str, placement_rule: &'static str },
-    DeleteGroup { group_id: Text<&'record dyn Display> },
-    ResetDatabase { scope: &'static str },
+    CreateGroup {
+        name: &'record str,
+        placement_rule: &'static str,
+    },
+    DeleteGroup {
+        group_id: Text<&'record dyn Display>,
+    },
+    Member {
+        group_id: Text<&'record dyn Display>,
+        server_id: Text<&'record dyn Display>,
+    },
+    RegisterServer {
+        server_id: Text<&'record dyn Display>,
+        name: &'record str,
+        status: &'static str,
+        host: Option<&'record str>,
+    },
+    UnregisterServer {
+        server_id: Text<&'record dyn Display>,
+    },
+    ResetDatabase {
+        scope: &'static str,
+    },
     Token(TokenV1<'record>),
-    RevokeToken { token: Text<&'record dyn Display> },
+    RevokeToken {
+        token: Text<&'record dyn Display>,
+    },
     TemporaryKey(TemporaryKeyV1<'record>),
-    Purge { expired: &'static [&'static str] },
-    ReloadIdentities { differences: &'record [String] },
-    SummarizeRefusals { user_id: Text<&'record dyn Display>, not_recorded: u64, since: u64 },
-    Denied { project_id: Option<Text<&'record dyn Display>> },
+    Purge {
+        expired: &'static [&'static str],
+    },
+    ReloadIdentities {
+        differences: &'record [String],
+    },
+    SummarizeRefusals {
+        user_id: Text<&'record dyn Display>,
+        not_recorded: u64,
+        since: u64,
+    },
+    Denied {
+        project_id: Option<Text<&'record dyn Display>>,
+    },
 }
 
 /// A token is named by its digest, which tells nobody the token.
@@ -127,11 +160,12 @@ impl<'record> Version1<'record> {
             project_id: record.project_id.as_ref().map(|id| Text(id as &dyn Display)),
             resource: ResourceV1 {
                 r#type: record.action.row().subject.name(),
-                id: record.group_id().map(Text),
-                name: record.group_name(),
+                id: record.resource_id(),
+                name: record.resource_name(),
             },
             asked: AskedV1::of(record),
             outcome: match record.attempt {
+                Attempt::Command(_, Ok(Change::MemberKept { .. })) => "unchanged",
                 Attempt::Command(_, Ok(_)) => "done",
                 Attempt::Command(_, Err(_)) => "refused",
                 Attempt::Denied(_) => "denied",
@@ -173,6 +207,19 @@ impl<'record> AskedV1<'record> {
                     Self::CreateGroup { name: name.as_str(), placement_rule: placement_rule.as_str() }
                 }
                 Command::DeleteGroup { group_id, .. } => Self::DeleteGroup { group_id: Text(group_id) },
+                Command::AddMember { group_id, server_id, .. }
+                | Command::RemoveMember { group_id, server_id, .. } => {
+                    Self::Member { group_id: Text(group_id), server_id: Text(server_id) }
+                }
+                Command::RegisterServer { server, .. } => Self::RegisterServer {
+                    server_id: Text(&server.server_id),
+                    name: server.name.as_str(),
+                    status: server.status.as_str(),
+                    host: server.host.as_ref().map(HostName::as_str),
+                },
+                Command::UnregisterServer { server_id, .. } => {
+                    Self::UnregisterServer { server_id: Text(server_id) }
+                }
                 Command::ResetDatabase => Self::ResetDatabase { scope: "database" },
                 Command::IssueToken { digest, scope, method, .. } => Self::Token(TokenV1 {
                     token: Text(digest),
@@ -229,13 +276,16 @@ mod tests {
     use crate::access::principal::{Credential, Domain, Origin, Project, User};
     use crate::audit::record::{Place, TraceId};
     use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
-    use crate::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
+    use crate::domain::id::{DomainId, GroupId, ProjectId, RequestId, ServerId, UserId};
     use crate::domain::refusal::Refusal;
+    use crate::domain::rules::Quota;
+    use crate::domain::server::{Server, ServerStatus};
     use crate::domain::session::{LoginMethod, SecretDigest, Session, TemporaryKey};
     use crate::domain::time::Timestamp;
 
     const PROJECT: ProjectId = ProjectId::from_bytes([0x11; 16]);
     const GROUP: GroupId = GroupId::from_bytes([0x22; 16]);
+    const SERVER: ServerId = ServerId::from_bytes([0x66; 16]);
     const USER: UserId = UserId::from_bytes([0x33; 16]);
     const TOKEN: SecretDigest = SecretDigest::from_bytes([0x77; 32]);
     const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
@@ -256,8 +306,12 @@ mod tests {
 
     fn alice() -> Principal {
         let domain = Domain { domain_id: DomainId::from_bytes([0x55; 16]), name: "acct1".to_owned() };
-        let project =
-            Project { project_id: PROJECT, name: "region-1".to_owned(), domain_id: domain.domain_id };
+        let project = Project {
+            project_id: PROJECT,
+            name: "region-1".to_owned(),
+            domain_id: domain.domain_id,
+            quota: Quota::default(),
+        };
         Principal {
             user: Arc::new(User::new(USER, "alice".to_owned(), domain, true)),
             project: Some(Arc::new(project)),
@@ -300,9 +354,41 @@ mod tests {
             Action::IssueToken | Action::RevokeToken | Action::IssueTemporaryKey => {
                 policy::permit_oneself(&logging_in(), Origin { door: "v3", ..origin() }, action).unwrap()
             }
+            Action::RegisterServer | Action::UnregisterServer => {
+                let origin = Origin { source_ip: None, door: "control", ..origin() };
+                policy::permit_inventory(origin, action, PROJECT).unwrap()
+            }
             _ => policy::permit(&alice(), origin(), action, Some(PROJECT), NOW).unwrap(),
         };
         String::from_utf8(encode(&Record::decided(place(seq), &permit, command, decision)).unwrap()).unwrap()
+    }
+
+    fn member(seq: u64, action: Action, decision: &Result<Change, Refusal>) -> String {
+        let (project_id, group_id, server_id) = (PROJECT, GROUP, SERVER);
+        let command = match action {
+            Action::AddServerGroupMember => Command::AddMember { project_id, group_id, server_id },
+            _ => Command::RemoveMember { project_id, group_id, server_id },
+        };
+        decided(seq, action, &command, decision)
+    }
+
+    fn added(is_new: bool) -> Change {
+        let (project_id, group_id, server_id, name) = (PROJECT, GROUP, SERVER, name());
+        if is_new {
+            Change::MemberAdded { project_id, group_id, name, server_id }
+        } else {
+            Change::MemberKept { project_id, group_id, name, server_id }
+        }
+    }
+
+    fn register() -> Command {
+        let server = Server {
+            server_id: SERVER,
+            name: "vm \"1\"".to_owned().try_into().unwrap(),
+            status: ServerStatus::Shutoff,
+            host: Some("host-a".to_owned().try_into().unwrap()),
+        };
+        Command::RegisterServer { project_id: PROJECT, server }
     }
 
     fn session() -> Session {
@@ -398,6 +484,33 @@ mod tests {
                 Action::SummarizeRefusals,
                 &Command::SummarizeRefusals { user_id: USER, count: 77, since: NOW },
                 &Ok(Change::RefusalsSummarized),
+            ),
+            member(15, Action::AddServerGroupMember, &Ok(added(true))),
+            member(16, Action::AddServerGroupMember, &Ok(added(false))),
+            member(17, Action::AddServerGroupMember, &Err(Refusal::MemberQuotaReached { members_max: 16 })),
+            member(
+                18,
+                Action::DeleteServerGroupMember,
+                &Ok(Change::MemberRemoved {
+                    project_id: PROJECT,
+                    group_id: GROUP,
+                    name: name(),
+                    server_id: SERVER,
+                }),
+            ),
+            decided(19, Action::RegisterServer, &register(), &{
+                let Command::RegisterServer { project_id, server } = register() else { unreachable!() };
+                Ok(Change::ServerRegistered { project_id, server })
+            }),
+            decided(
+                20,
+                Action::UnregisterServer,
+                &Command::UnregisterServer { project_id: PROJECT, server_id: SERVER },
+                &Ok(Change::ServerUnregistered {
+                    project_id: PROJECT,
+                    server_id: SERVER,
+                    group_id: Some(GROUP),
+                }),
             ),
         ];
         let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");

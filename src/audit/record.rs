@@ -93,12 +93,31 @@ impl<'attempt> Record<'attempt> {
         }
     }
 
-    /// That group's name, where it is known.
+    /// The id of what the attempt was about: a group, or an ECS.
     #[must_use]
-    pub fn group_name(&self) -> Option<&str> {
+    pub fn resource_id(&self) -> Option<String> {
         match self.attempt {
-            Attempt::Command(_, Ok(Change::GroupDeleted { name, .. }))
+            Attempt::Command(Command::RegisterServer { server, .. }, _) => Some(server.server_id.to_string()),
+            Attempt::Command(Command::UnregisterServer { server_id, .. }, _) => Some(server_id.to_string()),
+            _ => self.group_id().map(|group_id| group_id.to_string()),
+        }
+    }
+
+    /// The name of that group or ECS, where it is known.
+    #[must_use]
+    pub fn resource_name(&self) -> Option<&str> {
+        match self.attempt {
+            Attempt::Command(
+                _,
+                Ok(
+                    Change::GroupDeleted { name, .. }
+                    | Change::MemberAdded { name, .. }
+                    | Change::MemberKept { name, .. }
+                    | Change::MemberRemoved { name, .. },
+                ),
+            )
             | Attempt::Command(Command::CreateGroup { name, .. }, _) => Some(name.as_str()),
+            Attempt::Command(Command::RegisterServer { server, .. }, _) => Some(server.name.as_str()),
             _ => None,
         }
     }

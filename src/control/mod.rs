@@ -2,20 +2,26 @@
 //!
 //! Every request needs `Authorization: Bearer` and the control token.
 
+mod inventory;
+
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
+use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{ALLOW, AUTHORIZATION, HeaderValue};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use serde_json::json;
 
+use crate::access::principal::Origin;
 use crate::access::{policy, token};
+use crate::api::error::{ApiError, Dialect, Failure};
 use crate::api::{self, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
 use crate::domain::session::SecretDigest;
-use crate::store::{Store, StoreError, Unavailable};
+use crate::store::Store;
 
 /// What the control listener can reach.
 #[derive(Clone)]
@@ -33,56 +39,66 @@ pub fn mount(shared: Shared) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(Data::from(shared.store)).app_data(Data::new(shared.token));
         config.app_data(RequestIds::fork(&shared.ids));
-        config.service(web::resource("/control/reset").route(web::post().to(reset)).default_service(
-            web::to(async || {
-                let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "this path takes POST");
-                let post = actix_web::http::header::HeaderValue::from_static("POST");
-                response.headers_mut().insert(actix_web::http::header::ALLOW, post);
-                response
-            }),
-        ));
+        config.service(resource("/control/reset", "POST").route(web::post().to(reset)));
+        config.service(resource(SERVERS, "GET").route(web::get().to(inventory::list)));
+        config.service(
+            resource(SERVER, "PUT, DELETE")
+                .route(web::put().to(inventory::register))
+                .route(web::delete().to(inventory::unregister)),
+        );
     }
+}
+
+const SERVERS: &str = "/control/projects/{project_id}/servers";
+const SERVER: &str = "/control/projects/{project_id}/servers/{server_id}";
+
+/// A path that takes just these methods.
+fn resource(path: &str, methods: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move || {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, &format!("this path takes {methods}"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        ready(response)
+    }))
 }
 
 /// The answer for a path that is not served.
 pub async fn not_found() -> HttpResponse {
-    error(StatusCode::NOT_FOUND, "no such path; there is POST /control/reset")
+    error(
+        StatusCode::NOT_FOUND,
+        &format!("no such path; there are POST /control/reset, GET {SERVERS} and PUT, DELETE {SERVER}"),
+    )
 }
 
-/// `POST /control/reset`: deletes every group of every project. The audit log stays, and records it.
-async fn reset(request: HttpRequest, token: Data<SecretDigest>, store: Data<Store>) -> HttpResponse {
-    if !is_operator(&request, &token) {
-        return error(
-            StatusCode::UNAUTHORIZED,
-            "send Authorization: Bearer and the control token of the ready file",
-        );
+/// A request with the control token.
+#[derive(Clone, Copy)]
+pub(crate) struct Operator(Origin);
+
+impl FromRequest for Operator {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let is_operator =
+            request.app_data::<Data<SecretDigest>>().is_some_and(|token| is_operator(request, token));
+        ready(if is_operator {
+            Ok(Self(api::origin(request, Dialect::Control.door())))
+        } else {
+            Err(ApiError(Failure::NotTheOperator))
+        })
     }
-    let permit = policy::permit_reset(api::origin(&request, "control"));
-    match store.apply(permit, Command::ResetDatabase).await {
-        Ok(_) => HttpResponse::NoContent().finish(),
-        Err(failure) => error(status_of(&failure), &failure.to_string()),
-    }
+}
+
+/// `POST /control/reset`: deletes every group and registered ECS of every project. The audit log stays, and records
+/// it.
+async fn reset(operator: Operator, store: Data<Store>) -> Result<HttpResponse, ApiError> {
+    store.apply(policy::permit_reset(operator.0), Command::ResetDatabase).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 fn is_operator(request: &HttpRequest, token: &SecretDigest) -> bool {
     let presented = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let presented = presented.and_then(|text| text.strip_prefix("Bearer "));
     presented.is_some_and(|presented| token::matches(token, presented))
-}
-
-const fn status_of(failure: &StoreError) -> StatusCode {
-    match failure {
-        StoreError::Unavailable(
-            Unavailable::QueueFull | Unavailable::DiskFull | Unavailable::Busy | Unavailable::Stopping,
-        )
-        | StoreError::Disk(_) => StatusCode::SERVICE_UNAVAILABLE,
-        StoreError::Refused(_)
-        | StoreError::TooManyRefusals
-        | StoreError::OutcomeUnknown(_)
-        | StoreError::Corrupt { .. }
-        | StoreError::WrongPermit { .. }
-        | StoreError::Database(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    }
 }
 
 fn error(status: StatusCode, message: &str) -> HttpResponse {

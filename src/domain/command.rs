@@ -1,7 +1,8 @@
 //! Everything that can change, and what each change does.
 
 use crate::domain::group::{GroupName, PlacementRule, ServerGroup};
-use crate::domain::id::{GroupId, ProjectId, UserId};
+use crate::domain::id::{GroupId, ProjectId, ServerId, UserId};
+use crate::domain::server::Server;
 use crate::domain::session::{AccessKeyId, LoginMethod, Scope, SecretDigest, Session, TemporaryKey};
 use crate::domain::time::Timestamp;
 
@@ -26,7 +27,39 @@ pub enum Command {
         /// The group.
         group_id: GroupId,
     },
-    /// Delete every group of every project; the audit log stays.
+    /// Add an ECS to a group ("Adding an ECS to an ECS Group").
+    AddMember {
+        /// The project that owns the group.
+        project_id: ProjectId,
+        /// The group.
+        group_id: GroupId,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// Take an ECS out of a group ("Removing an ECS from an ECS Group").
+    RemoveMember {
+        /// The project that owns the group.
+        project_id: ProjectId,
+        /// The group.
+        group_id: GroupId,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// Make an ECS known to the inventory, or what is known of it right.
+    RegisterServer {
+        /// The project that owns it.
+        project_id: ProjectId,
+        /// All that is known of it.
+        server: Server,
+    },
+    /// Forget an ECS, which takes it out of its group, as deleting it does.
+    UnregisterServer {
+        /// The project that owns it.
+        project_id: ProjectId,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// Delete every group and registered ECS of every project; the audit log stays.
     ResetDatabase,
     /// Give out a token ("Obtaining a User Token Through Password Authentication").
     IssueToken {
@@ -84,7 +117,12 @@ impl Command {
     #[must_use]
     pub const fn project_id(&self) -> Option<ProjectId> {
         match self {
-            Self::CreateGroup { project_id, .. } | Self::DeleteGroup { project_id, .. } => Some(*project_id),
+            Self::CreateGroup { project_id, .. }
+            | Self::DeleteGroup { project_id, .. }
+            | Self::AddMember { project_id, .. }
+            | Self::RemoveMember { project_id, .. }
+            | Self::RegisterServer { project_id, .. }
+            | Self::UnregisterServer { project_id, .. } => Some(*project_id),
             Self::ResetDatabase
             | Self::IssueToken { .. }
             | Self::RevokeToken { .. }
@@ -99,7 +137,21 @@ impl Command {
     #[must_use]
     pub const fn group_id(&self) -> Option<GroupId> {
         match self {
-            Self::DeleteGroup { group_id, .. } => Some(*group_id),
+            Self::DeleteGroup { group_id, .. }
+            | Self::AddMember { group_id, .. }
+            | Self::RemoveMember { group_id, .. } => Some(*group_id),
+            _ => None,
+        }
+    }
+
+    /// The ECS whose facts the command is decided on.
+    #[must_use]
+    pub const fn server_id(&self) -> Option<ServerId> {
+        match self {
+            Self::AddMember { server_id, .. }
+            | Self::RemoveMember { server_id, .. }
+            | Self::RegisterServer { server: Server { server_id, .. }, .. }
+            | Self::UnregisterServer { server_id, .. } => Some(*server_id),
             _ => None,
         }
     }
@@ -133,7 +185,56 @@ pub enum Change {
         /// What it was called.
         name: GroupName,
     },
-    /// Every group of every project is gone.
+    /// An ECS is in a group from now on.
+    MemberAdded {
+        /// The owner.
+        project_id: ProjectId,
+        /// The group.
+        group_id: GroupId,
+        /// What it is called.
+        name: GroupName,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// An ECS was to be added to the group that it is in: nothing changed.
+    MemberKept {
+        /// The owner.
+        project_id: ProjectId,
+        /// The group.
+        group_id: GroupId,
+        /// What it is called.
+        name: GroupName,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// An ECS is no longer in a group.
+    MemberRemoved {
+        /// The owner.
+        project_id: ProjectId,
+        /// The group.
+        group_id: GroupId,
+        /// What it is called.
+        name: GroupName,
+        /// The ECS.
+        server_id: ServerId,
+    },
+    /// An ECS is known, or known better.
+    ServerRegistered {
+        /// The owner.
+        project_id: ProjectId,
+        /// All that is known of it.
+        server: Server,
+    },
+    /// An ECS is known no longer.
+    ServerUnregistered {
+        /// The owner.
+        project_id: ProjectId,
+        /// The ECS.
+        server_id: ServerId,
+        /// The group that it was in.
+        group_id: Option<GroupId>,
+    },
+    /// Every group and registered ECS of every project is gone.
     DatabaseReset,
     /// A token is good from now on.
     TokenIssued(Session),
@@ -160,9 +261,13 @@ impl Change {
     #[must_use]
     pub const fn project_id(&self) -> Option<ProjectId> {
         match self {
-            Self::GroupCreated { project_id, .. } | Self::GroupDeleted { project_id, .. } => {
-                Some(*project_id)
-            }
+            Self::GroupCreated { project_id, .. }
+            | Self::GroupDeleted { project_id, .. }
+            | Self::MemberAdded { project_id, .. }
+            | Self::MemberKept { project_id, .. }
+            | Self::MemberRemoved { project_id, .. }
+            | Self::ServerRegistered { project_id, .. }
+            | Self::ServerUnregistered { project_id, .. } => Some(*project_id),
             Self::DatabaseReset
             | Self::TokenIssued(_)
             | Self::TokenRevoked { .. }

@@ -29,15 +29,20 @@ pub struct GroupName(String);
 /// The longest name, in Unicode characters ("Creating an ECS Group").
 pub const NAME_CHARS_MAX: usize = 255;
 
-/// Why a text is not a group name.
+/// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// No character at all.
-    #[error("must be 1 to {NAME_CHARS_MAX} characters long, and is empty")]
-    Empty,
-    /// More than [`NAME_CHARS_MAX`].
-    #[error("must be 1 to {NAME_CHARS_MAX} characters long, and has {chars}")]
+    #[error("must be 1 to {most} characters long, and is empty")]
+    Empty {
+        /// The most that there may be.
+        most: usize,
+    },
+    /// More than there may be.
+    #[error("must be 1 to {most} characters long, and has {chars}")]
     TooLong {
+        /// The most that there may be.
+        most: usize,
         /// How many Unicode characters the text has.
         chars: usize,
     },
@@ -63,17 +68,23 @@ impl TryFrom<String> for GroupName {
     type Error = NameError;
 
     fn try_from(text: String) -> Result<Self, NameError> {
-        let chars = text.chars().count();
-        if chars == 0 {
-            return Err(NameError::Empty);
-        }
-        if chars > NAME_CHARS_MAX {
-            return Err(NameError::TooLong { chars });
-        }
-        match text.chars().enumerate().find(|(_, character)| character.is_control()) {
-            Some((at, found)) => Err(NameError::ControlCharacter { found, at }),
-            None => Ok(Self(text)),
-        }
+        check_name(&text, NAME_CHARS_MAX)?;
+        Ok(Self(text))
+    }
+}
+
+/// Checks that a name has 1 to `most` Unicode characters, none of them a control character.
+pub(super) fn check_name(text: &str, most: usize) -> Result<(), NameError> {
+    let chars = text.chars().count();
+    if chars == 0 {
+        return Err(NameError::Empty { most });
+    }
+    if chars > most {
+        return Err(NameError::TooLong { most, chars });
+    }
+    match text.chars().enumerate().find(|(_, character)| character.is_control()) {
+        Some((at, found)) => Err(NameError::ControlCharacter { found, at }),
+        None => Ok(()),
     }
 }
 
@@ -144,7 +155,7 @@ mod tests {
         assert!(GroupName::try_from("é".repeat(NAME_CHARS_MAX)).is_ok());
         assert_eq!(
             GroupName::try_from("é".repeat(NAME_CHARS_MAX + 1)),
-            Err(NameError::TooLong { chars: NAME_CHARS_MAX + 1 })
+            Err(NameError::TooLong { most: NAME_CHARS_MAX, chars: NAME_CHARS_MAX + 1 })
         );
     }
 

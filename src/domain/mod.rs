@@ -9,5 +9,6 @@ pub mod id;
 pub mod page;
 pub mod refusal;
 pub mod rules;
+pub mod server;
 pub mod session;
 pub mod time;

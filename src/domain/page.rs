@@ -10,6 +10,7 @@ pub const LIMIT_MAX: u16 = 1_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Page {
     limit: u16,
+    offset: u32,
     marker: Option<GroupId>,
 }
 
@@ -56,7 +57,19 @@ impl Page {
                 _ => return Err(PageError::Limit(Excerpt::of(text))),
             },
         };
-        Ok(Self { limit, marker })
+        Ok(Self { limit, offset: 0, marker })
+    }
+
+    /// The page of the native interface, which counts from the marker on; the limit is cut to [`LIMIT_MAX`].
+    #[must_use]
+    pub fn native(limit: u16, offset: u32, marker: Option<GroupId>) -> Self {
+        Self { limit: limit.clamp(1, LIMIT_MAX), offset, marker }
+    }
+
+    /// How many groups after the marker are left out.
+    #[must_use]
+    pub const fn offset(&self) -> u32 {
+        self.offset
     }
 
     /// The most groups on this page, 1 to [`LIMIT_MAX`].

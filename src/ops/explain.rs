@@ -158,10 +158,10 @@ fn find_user(identities: &Identities, asked: &str) -> Result<Arc<User>, ExplainE
 fn find_action(asked: &str) -> Result<Action, ExplainError> {
     let grantable =
         || Action::ALL.into_iter().filter(|action| action.row().granted_by == GrantedBy::PolicyDocument);
+    // Of several that share an alias, the first stands for all: a policy cannot tell them apart by it.
     let by_alias = || {
         let is_alias = |alias: &str| alias.eq_ignore_ascii_case(asked);
-        let mut found = grantable().filter(|action| action.row().alias.is_some_and(is_alias));
-        found.next().filter(|_| found.next().is_none())
+        grantable().find(|action| action.row().alias.is_some_and(is_alias))
     };
     let found =
         Action::named(asked).filter(|action| grantable().any(|known| known == *action)).or_else(by_alias);

@@ -1,6 +1,7 @@
 //! The offline verbs: what is done to a database that no service holds.
 
 pub mod explain;
+pub mod inventory;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::access::principal::Origin;
 use crate::clock::{Clock, Ids, NoEntropy};
 use crate::domain::command::Command;
 use crate::meter::Meter;
-use crate::store::{self, OpenError, Options, StoreError, WriterFailed};
+use crate::store::{self, OpenError, Options, Store, StoreError, WriterFailed};
 
 /// Why a verb did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -35,16 +36,30 @@ pub enum OpsError {
     /// The system has no random bytes.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+    /// Something in the arguments is wrong.
+    #[error("{0}")]
+    Argument(String),
     /// The runtime did not start.
     #[error("cannot start: {0}")]
     Runtime(#[from] std::io::Error),
 }
 
-/// Deletes every group of every project. The audit log stays, and records it.
+/// Deletes every group and registered ECS of every project. The audit log stays, and records it.
 ///
 /// # Errors
 /// [`OpsError`]; when a service holds the database, nothing is done.
 pub fn reset(options: Options) -> Result<(), OpsError> {
+    on_store(options, async |store, origin| {
+        store.apply(policy::permit_reset(origin), Command::ResetDatabase).await?;
+        Ok(())
+    })
+}
+
+/// Opens a database that is there, does `work` on it, and closes it.
+pub(crate) fn on_store<T>(
+    options: Options,
+    work: impl AsyncFnOnce(&Store, Origin) -> Result<T, OpsError>,
+) -> Result<T, OpsError> {
     if !options.database.exists() {
         return Err(OpsError::NoDatabase { database: options.database });
     }
@@ -54,13 +69,13 @@ pub fn reset(options: Options) -> Result<(), OpsError> {
         let (store, writer) = store::open(options, Clock::System, ids, Arc::new(Meter::default())).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let work = async {
-            let done = store.apply(policy::permit_reset(origin), Command::ResetDatabase).await;
+            let done = work(&store, origin).await;
+            store.close().await;
             drop(stop);
             done
         };
         let (ended, done) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
         ended?;
-        done?;
-        Ok(())
+        done
     })
 }

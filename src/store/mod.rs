@@ -26,10 +26,11 @@ use crate::access::principal::Origin;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::{Change, Command};
 use crate::domain::group::ServerGroup;
-use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::id::{GroupId, ProjectId, ServerId};
 use crate::domain::page::Page;
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::Limits;
+use crate::domain::rules::{Limits, MemberRules};
+use crate::domain::server::Server;
 use crate::domain::session::{AccessKeyId, SecretDigest, Session, TemporaryKey};
 use crate::domain::time::Timestamp;
 use crate::meter::Meter;
@@ -53,6 +54,8 @@ pub struct Options {
     pub checkpoint_every: Duration,
     /// The quotas.
     pub limits: Limits,
+    /// Which ECSs may be members.
+    pub member_rules: MemberRules,
     /// How many refused and denied attempts of one caller are recorded in a minute; `None` for all of them.
     pub refusals_per_minute: Option<u32>,
 }
@@ -186,6 +189,33 @@ pub enum Unavailable {
     Stopping,
 }
 
+/// By what a request is known again: its key, which is its user's own for a project and a path, and its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Over user, project, path and key.
+    pub digest: SecretDigest,
+    /// Over the body.
+    pub body_digest: SecretDigest,
+}
+
+/// What a project holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Groups.
+    pub group_count: u32,
+    /// Registered ECSs.
+    pub server_count: u32,
+}
+
+/// What is known of an ECS: one of the two at least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownServer {
+    /// What the inventory knows.
+    pub registered: Option<Server>,
+    /// The group that it is in.
+    pub member_of: Option<GroupId>,
+}
+
 /// The database: any number of readers, and the queue to the one writer.
 #[derive(Debug)]
 pub struct Store {
@@ -255,8 +285,21 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; only `OutcomeUnknown` may have changed something.
     pub async fn apply(&self, permit: Permit, command: Command) -> Result<Change, StoreError> {
+        self.apply_once(permit, command, None).await
+    }
+
+    /// The same; and when the same request was sent before, `once` says that it was, and its answer comes again.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    pub async fn apply_once(
+        &self,
+        permit: Permit,
+        command: Command,
+        once: Option<Once>,
+    ) -> Result<Change, StoreError> {
         check_permit(&permit, Action::of(&command), command.project_id())?;
-        self.submit(|answer| Job::Apply { permit, command, answer }).await
+        self.submit(|answer| Job::Apply { permit, command, once, answer }).await
     }
 
     /// Records an attempt without rights. Comes back after the commit.
@@ -333,6 +376,49 @@ impl Store {
             Ok(groups.into())
         });
         self.pages.get_or_read(self.versions.of(project_id), (project_id, *page), read).await
+    }
+
+    /// How many groups and registered ECSs the permit's project has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn usage(&self, permit: &Permit) -> Result<Usage, StoreError> {
+        let project_id = read_permit(permit, Action::ShowServerLimits)?;
+        self.read(async |conn| {
+            let group_count = sqlite::group::counters(conn, project_id).await?.group_count;
+            let server_count = sqlite::server::server_count(conn, project_id).await?;
+            Ok(Usage { group_count, server_count })
+        })
+        .await
+    }
+
+    /// One ECS of the permit's project, as far as it is known: registered, or in a group; or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn server(
+        &self,
+        permit: &Permit,
+        server_id: ServerId,
+    ) -> Result<Option<KnownServer>, StoreError> {
+        let project_id = read_permit(permit, Action::ShowServer)?;
+        self.read(async |conn| {
+            let registered = sqlite::server::servers(conn, project_id, &[server_id]).await?.pop();
+            let member_of = sqlite::server::groups_of_servers(conn, project_id, &[server_id]).await?.pop();
+            let member_of = member_of.map(|(group_id, _)| group_id);
+            let is_known = registered.is_some() || member_of.is_some();
+            Ok(is_known.then_some(KnownServer { registered, member_of }))
+        })
+        .await
+    }
+
+    /// What the inventory knows of the permit's project, by id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn inventory(&self, permit: &Permit) -> Result<Vec<Server>, StoreError> {
+        let project_id = read_permit(permit, Action::ListInventory)?;
+        self.read(async |conn| sqlite::server::servers_of_project(conn, project_id).await).await
     }
 
     /// The token that is known by `digest`, expired or not; or `None`. Needs no permit: it is how a caller is known.

@@ -11,9 +11,10 @@ use ecs_groupd::api::{self, Guard};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
-use ecs_groupd::domain::id::{DomainId, GroupId, ProjectId, RequestId, UserId};
+use ecs_groupd::domain::id::{DomainId, GroupId, ProjectId, RequestId, ServerId, UserId};
 use ecs_groupd::domain::page::Page;
-use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
+use ecs_groupd::domain::server::{Server, ServerStatus};
 use ecs_groupd::domain::session::{LoginMethod, Scope, SecretDigest};
 use ecs_groupd::identities::dev;
 use ecs_groupd::meter::Meter;
@@ -35,11 +36,15 @@ fn strict(settings: &mut Settings) {
 
 /// One request for each action that a caller needs a right for, from the table of routes.
 fn requests(project: &str) -> Vec<(String, String)> {
-    let guarded = api::routes().into_iter().filter(|route| matches!(route.guard, Guard::Permitted(_)));
+    // (The native interface has words of its own: nova.rs.)
+    let guarded = api::routes()
+        .into_iter()
+        .filter(|route| matches!(route.guard, Guard::Permitted(_)) && route.path.starts_with("/v1/"));
     guarded
         .map(|route| {
             let path = route.path.replace("{project_id}", project);
             let path = path.replace("{server_group_id}", "5bbcc3c4-1da2-4437-a48a-66f15b1b13f9");
+            let path = path.replace("{server_id}", "5bbcc3c4-1da2-4437-a48a-66f15b1b13f9");
             (route.method.to_string(), path)
         })
         .collect()
@@ -249,19 +254,32 @@ fn what_is_not_a_decision_leaves_no_record() {
 const HERE: ProjectId = ProjectId::from_bytes([1; 16]);
 const THERE: ProjectId = ProjectId::from_bytes([2; 16]);
 const GROUP: GroupId = GroupId::from_bytes([3; 16]);
+const SERVER: ServerId = ServerId::from_bytes([8; 16]);
 const USER: UserId = UserId::from_bytes([4; 16]);
 const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([5; 16]), source_ip: None, door: "v1" };
 
 /// What a user may be permitted; the operator's own action is none of it.
-const ACTIONS: [Action; 4] =
-    [Action::CreateServerGroup, Action::ListServerGroups, Action::ShowServerGroup, Action::DeleteServerGroup];
+const ACTIONS: [Action; 8] = [
+    Action::CreateServerGroup,
+    Action::ListServerGroups,
+    Action::ShowServerGroup,
+    Action::DeleteServerGroup,
+    Action::AddServerGroupMember,
+    Action::DeleteServerGroupMember,
+    Action::ShowServerLimits,
+    Action::ShowServer,
+];
 
 /// The root of an account, which may do everything in its project.
 fn root(project_id: ProjectId) -> Principal {
     let domain = Domain { domain_id: DomainId::from_bytes([6; 16]), name: "acct".to_owned() };
     let user = Arc::new(User::new(USER, "alice".to_owned(), domain.clone(), true));
-    let project =
-        Some(Arc::new(Project { project_id, name: "region-1".to_owned(), domain_id: domain.domain_id }));
+    let project = Some(Arc::new(Project {
+        project_id,
+        name: "region-1".to_owned(),
+        domain_id: domain.domain_id,
+        quota: Quota::default(),
+    }));
     Principal { user, project, credential: Credential::Token, documents: Arc::default() }
 }
 
@@ -277,7 +295,10 @@ fn permit(action: Action, project_id: ProjectId) -> Permit {
 fn permits() -> Vec<Permit> {
     let of_users =
         [HERE, THERE].into_iter().flat_map(|project| ACTIONS.map(|action| permit(action, project)));
-    of_users.chain(OWN_ACTIONS.map(own)).chain(OPERATOR.map(|permit| permit(ORIGIN))).collect()
+    let of_inventory =
+        [Action::RegisterServer, Action::UnregisterServer, Action::ListInventory].map(inventory);
+    let of_operator = OPERATOR.map(|permit| permit(ORIGIN)).into_iter().chain(of_inventory);
+    of_users.chain(OWN_ACTIONS.map(own)).chain(of_operator).collect()
 }
 
 /// What everybody may for itself.
@@ -285,6 +306,10 @@ const OWN_ACTIONS: [Action; 3] = [Action::IssueToken, Action::RevokeToken, Actio
 
 fn own(action: Action) -> Permit {
     policy::permit_oneself(&root(HERE), ORIGIN, action).unwrap()
+}
+
+fn inventory(action: Action) -> Permit {
+    policy::permit_inventory(ORIGIN, action, HERE).unwrap()
 }
 
 /// What only the operator and the service itself may.
@@ -298,9 +323,15 @@ fn commands() -> Vec<(Command, Permit)> {
     let (digest, scope, method) =
         (SecretDigest::from_bytes([7; 32]), Scope::Project(HERE), LoginMethod::Password);
     let access_key = "AK".parse().unwrap();
+    let (server_id, vm, status) = (SERVER, "vm".to_owned().try_into().unwrap(), ServerStatus::Active);
+    let server = Server { server_id, name: vm, status, host: None };
     let commands = [
         Command::CreateGroup { project_id: HERE, name, placement_rule, created_by: USER },
         Command::DeleteGroup { project_id: HERE, group_id: GROUP },
+        Command::AddMember { project_id: HERE, group_id: GROUP, server_id: SERVER },
+        Command::RemoveMember { project_id: HERE, group_id: GROUP, server_id: SERVER },
+        Command::RegisterServer { project_id: HERE, server },
+        Command::UnregisterServer { project_id: HERE, server_id: SERVER },
         Command::ResetDatabase,
         Command::IssueToken { digest, user_id: USER, scope, method, lifetime_ms: 60_000, expires_by: None },
         Command::RevokeToken { digest },
@@ -321,6 +352,10 @@ fn commands() -> Vec<(Command, Permit)> {
             let needed = match command {
                 Command::CreateGroup { .. } => permit(Action::CreateServerGroup, HERE),
                 Command::DeleteGroup { .. } => permit(Action::DeleteServerGroup, HERE),
+                Command::AddMember { .. } => permit(Action::AddServerGroupMember, HERE),
+                Command::RemoveMember { .. } => permit(Action::DeleteServerGroupMember, HERE),
+                Command::RegisterServer { .. } => inventory(Action::RegisterServer),
+                Command::UnregisterServer { .. } => inventory(Action::UnregisterServer),
                 Command::ResetDatabase => policy::permit_reset(ORIGIN),
                 Command::IssueToken { .. } => own(Action::IssueToken),
                 Command::RevokeToken { .. } => own(Action::RevokeToken),
@@ -410,6 +445,7 @@ fn on_a_store(database: &Path, work: impl AsyncFnOnce(&store::Store)) {
         batch_max: 16,
         checkpoint_every: Duration::from_mins(1),
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
+        member_rules: MemberRules::default(),
         refusals_per_minute: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -481,11 +481,10 @@ fn a_path_that_is_not_served_is_404_in_the_gateways_shape() {
     let app = TestApp::start();
     let dev = dev::PROJECT_ID;
     let paths = [
-        "/".to_owned(),
         "/v1".to_owned(),
         format!("/v1/{dev}"),
-        format!("/v1/{dev}/cloudservers/os-server-group"),
-        format!("/v1/{dev}/cloudservers/os-server-groupsx"),
+        format!("/v1/{dev}/cloudserver/os-server-groups"),
+        format!("/v1/{dev}/cloudservers/os-server-groupsx/a"),
         format!("/V1/{dev}/cloudservers/os-server-groups"),
         format!("/v1/{dev}/cloudservers/os-server-groups//"),
         format!("/v1/{dev}/cloudservers/os-server-groups/a/b"),

@@ -18,7 +18,7 @@ use ecs_groupd::domain::command::{Change, Command};
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
 use ecs_groupd::domain::id::{GroupId, ProjectId, RequestId};
 use ecs_groupd::domain::refusal::Refusal;
-use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::Identities;
 use ecs_groupd::identities::dev::DevSecrets;
@@ -62,6 +62,7 @@ async fn bench<T>(batch_max: usize, quota: u32, work: impl AsyncFnOnce(&mut Benc
         batch_max,
         checkpoint_every: Duration::from_hours(1),
         limits: Limits { groups_per_project: quota, members_per_group: 16 },
+        member_rules: MemberRules::default(),
         refusals_per_minute: None,
     };
     let opened = store::open(options, clock.clone(), Ids::seeded(1), Arc::clone(&meter)).await;
@@ -191,7 +192,12 @@ fn neighbour() -> Principal {
     let dev = dev();
     let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
     Principal {
-        project: Some(Arc::new(Project { project_id, name: "next-door".to_owned(), domain_id })),
+        project: Some(Arc::new(Project {
+            project_id,
+            name: "next-door".to_owned(),
+            domain_id,
+            quota: Quota::default(),
+        })),
         ..dev
     }
 }

@@ -11,13 +11,15 @@ use ecs_groupd::access::signature::SignatureError;
 use ecs_groupd::api::body::Malformed;
 use ecs_groupd::api::error::{ApiError, Dialect, Failure, Unauthenticated, WrongLogin};
 use ecs_groupd::domain::excerpt::Excerpt;
-use ecs_groupd::domain::id::{GroupId, RequestId};
+use ecs_groupd::domain::id::{GroupId, RequestId, ServerId};
 use ecs_groupd::domain::page::PageError;
 use ecs_groupd::domain::refusal::Refusal;
 use ecs_groupd::store::{StoreError, Unavailable};
 use serde_json::{Value, json};
 
 const REQUEST: RequestId = RequestId::from_bytes([0x44; 16]);
+const SERVER: ServerId = ServerId::from_bytes([0x66; 16]);
+const OTHER: ServerId = ServerId::from_bytes([0x67; 16]);
 const GROUP: GroupId = GroupId::from_bytes([0x22; 16]);
 
 /// A sample for each pattern. The patterns are one exhaustive match, so that a new variant does not compile until it
@@ -41,6 +43,7 @@ samples! {
     Failure::NoSuchApi => Failure::NoSuchApi,
     Failure::MethodNotAllowed { .. } => Failure::MethodNotAllowed { allow: vec![Method::GET, Method::POST] },
     Failure::UriTooLong { .. } => Failure::UriTooLong { uri_bytes_max: 32_768 },
+    Failure::NotAcceptable => Failure::NotAcceptable,
     Failure::BodyTooLarge { .. } => Failure::BodyTooLarge { body_bytes_max: 1_048_576 },
     Failure::BodyTimeout { .. } => Failure::BodyTimeout { body_deadline: Duration::from_secs(10) },
     Failure::BodyBroken(_) => Failure::BodyBroken("it broke off".to_owned()),
@@ -69,20 +72,21 @@ samples! {
         => Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Expired)),
     Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Mismatch))
         => Failure::Unauthenticated(Unauthenticated::Signature(SignatureError::Mismatch)),
+    Failure::NotTheOperator => Failure::NotTheOperator,
     Failure::WrongLogin(WrongLogin::Password) => Failure::WrongLogin(WrongLogin::Password),
     Failure::WrongLogin(WrongLogin::Scope) => Failure::WrongLogin(WrongLogin::Scope),
     Failure::TooManyLogins { .. } => Failure::TooManyLogins { retry_after: Duration::from_millis(59_999) },
     Failure::NoSuchToken => Failure::NoSuchToken,
     Failure::Denied { reason: DeniedReason::OtherProject, .. }
-        => Failure::Denied { reason: DeniedReason::OtherProject, action: Action::DeleteServerGroup },
+        => Failure::Denied { reason: DeniedReason::OtherProject, action: Action::DeleteServerGroup, on: None, own: None },
     Failure::Denied { reason: DeniedReason::NotAllowed, .. }
-        => Failure::Denied { reason: DeniedReason::NotAllowed, action: Action::DeleteServerGroup },
+        => Failure::Denied { reason: DeniedReason::NotAllowed, action: Action::DeleteServerGroup, on: None, own: None },
     Failure::Denied { reason: DeniedReason::ExplicitlyDenied, .. }
-        => Failure::Denied { reason: DeniedReason::ExplicitlyDenied, action: Action::DeleteServerGroup },
+        => Failure::Denied { reason: DeniedReason::ExplicitlyDenied, action: Action::DeleteServerGroup, on: None, own: None },
     Failure::Denied { reason: DeniedReason::NotOnesOwn, .. }
-        => Failure::Denied { reason: DeniedReason::NotOnesOwn, action: Action::RevokeToken },
+        => Failure::Denied { reason: DeniedReason::NotOnesOwn, action: Action::RevokeToken, on: None, own: None },
     Failure::Denied { reason: DeniedReason::OperatorOnly, .. }
-        => Failure::Denied { reason: DeniedReason::OperatorOnly, action: Action::ResetDatabase },
+        => Failure::Denied { reason: DeniedReason::OperatorOnly, action: Action::ResetDatabase, on: None, own: None },
     Failure::Malformed(Malformed::EmptyBody) => Failure::Malformed(Malformed::EmptyBody),
     Failure::Malformed(Malformed::NotJson(_))
         => Failure::Malformed(Malformed::NotJson("expected value at line 1 column 1".to_owned())),
@@ -96,6 +100,25 @@ samples! {
         => Failure::Store(StoreError::Refused(Refusal::GroupNotFound { group_id: GROUP })),
     Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { .. }))
         => Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { groups_max: 10 })),
+    Failure::NoSuchServer { .. } => Failure::NoSuchServer { server: Excerpt::of("x \"y\"") },
+    Failure::NativeMalformed(_) => Failure::NativeMalformed("Malformed request body".to_owned()),
+    Failure::MicroversionUnreadable { .. } => Failure::MicroversionUnreadable { asked: Excerpt::of("two") },
+    Failure::MicroversionUnsupported { .. }
+        => Failure::MicroversionUnsupported { asked: "2.99".to_owned(), most: "2.60".to_owned() },
+    Failure::Store(StoreError::Refused(Refusal::ServerNotFound { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::ServerNotFound { server_id: SERVER })),
+    Failure::Store(StoreError::Refused(Refusal::MemberOfOtherGroup { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::MemberOfOtherGroup { server_id: SERVER, group_id: GROUP })),
+    Failure::Store(StoreError::Refused(Refusal::NotAMember { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::NotAMember { server_id: SERVER })),
+    Failure::Store(StoreError::Refused(Refusal::MemberQuotaReached { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::MemberQuotaReached { members_max: 16 })),
+    Failure::Store(StoreError::Refused(Refusal::ServerNotStopped { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::ServerNotStopped { server_id: SERVER })),
+    Failure::Store(StoreError::Refused(Refusal::HostTaken { .. }))
+        => Failure::Store(StoreError::Refused(Refusal::HostTaken { server_id: SERVER, other_id: OTHER })),
+    Failure::Store(StoreError::Refused(Refusal::KeyReused))
+        => Failure::Store(StoreError::Refused(Refusal::KeyReused)),
     Failure::Store(StoreError::Refused(Refusal::TokenNotFound))
         => Failure::Store(StoreError::Refused(Refusal::TokenNotFound)),
     Failure::Store(StoreError::Unavailable(Unavailable::QueueFull))
@@ -127,6 +150,14 @@ const SECRET: &str = "/var/lib/ecs-groupd: line 7 of the inside";
 fn shape(body: &[u8]) -> (&'static str, String, String) {
     let body: Value = serde_json::from_slice(body).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if let Some((fault, inside)) = body.as_object().and_then(|body| body.iter().next())
+        && inside["code"].is_u64()
+        && inside.get("title").is_none()
+    {
+        let code = format!("{fault} {}", inside["code"]);
+        assert_eq!(body.as_object().unwrap().len(), 1);
+        return ("nova", code, text(&inside["message"]));
+    }
     if body["error"]["title"].is_string() {
         let (code, message, title) = (
             body["error"]["code"].as_u64().unwrap(),
@@ -172,9 +203,14 @@ fn every_failure_has_its_status_code_shape_and_message_in_iam() {
 }
 
 #[test]
+fn every_failure_has_its_status_fault_and_message_in_nova() {
+    insta::assert_snapshot!(table(Dialect::Nova));
+}
+
+#[test]
 fn what_is_for_the_log_alone_is_not_told_to_clients() {
     for failure in samples() {
-        for dialect in [Dialect::Ecs, Dialect::Iam] {
+        for dialect in [Dialect::Ecs, Dialect::Iam, Dialect::Nova] {
             let body = String::from_utf8(ApiError(failure.clone()).render(dialect, REQUEST)).unwrap();
             assert!(!body.contains(SECRET), "{body}");
         }
@@ -188,7 +224,8 @@ fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
         let status = response.status().as_u16();
         assert_eq!(header("allow"), (status == 405).then_some("GET, POST"), "{failure:?}");
-        assert_eq!(header("www-authenticate"), (status == 401).then_some("X-Auth-Token"), "{failure:?}");
+        let scheme = if failure == Failure::NotTheOperator { "Bearer" } else { "X-Auth-Token" };
+        assert_eq!(header("www-authenticate"), (status == 401).then_some(scheme), "{failure:?}");
         let retry_after = match status {
             503 => Some("1"),
             429 => Some("60"),
@@ -196,4 +233,29 @@ fn each_status_has_the_headers_that_clients_act_on_and_no_other_has() {
         };
         assert_eq!(header("retry-after"), retry_after, "{failure:?}");
     }
+}
+
+/// The rows of the README's table of errors: code and status.
+fn readme_rows() -> std::collections::BTreeSet<(String, u16)> {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("\n## Errors\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let code = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
+        assert!(cells.len() == 6 && !cells[3].is_empty() && !cells[4].is_empty(), "{line}");
+        Some(
+            cells[2]
+                .split(", ")
+                .map(move |status| (code.to_owned(), status.parse().unwrap()))
+                .collect::<Vec<_>>(),
+        )
+    });
+    rows.flatten().collect()
+}
+
+#[test]
+fn the_readme_has_every_code_and_status_that_there_is_and_no_other() {
+    let answers = samples().into_iter().map(|failure| failure.answer());
+    let there_are = answers.map(|answer| (answer.code.to_owned(), answer.status.as_u16())).collect();
+    assert_eq!(readme_rows(), there_are);
 }

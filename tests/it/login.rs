@@ -10,7 +10,7 @@ use ecs_groupd::access::{action::Action, token};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::id::{DomainId, RequestId, UserId};
-use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::domain::rules::{Limits, MemberRules};
 use ecs_groupd::domain::session::{LoginMethod, Scope};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::dev;
@@ -838,6 +838,7 @@ fn on_a_store(database: &Path, clock: &Clock, work: impl AsyncFnOnce(&store::Sto
         batch_max: 16,
         checkpoint_every: std::time::Duration::from_mins(1),
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
+        member_rules: MemberRules::default(),
         refusals_per_minute: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

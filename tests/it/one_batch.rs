@@ -17,7 +17,7 @@ use ecs_groupd::domain::group::{GroupName, PlacementRule};
 use ecs_groupd::domain::id::{GroupId, ProjectId, RequestId};
 use ecs_groupd::domain::page::Page;
 use ecs_groupd::domain::refusal::Refusal;
-use ecs_groupd::domain::rules::Limits;
+use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::Identities;
 use ecs_groupd::identities::dev::DevSecrets;
@@ -55,6 +55,7 @@ impl Bench {
             batch_max: 256,
             checkpoint_every: Duration::from_mins(1),
             limits: Limits { groups_per_project, members_per_group: 16 },
+            member_rules: MemberRules::default(),
             refusals_per_minute: None,
         };
         let opened = store::open(options, clock.clone(), Ids::seeded(1), Arc::clone(&meter)).await;
@@ -113,7 +114,12 @@ fn neighbour() -> Principal {
     let dev = dev();
     let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
     Principal {
-        project: Some(Arc::new(Project { project_id, name: "next-door".to_owned(), domain_id })),
+        project: Some(Arc::new(Project {
+            project_id,
+            name: "next-door".to_owned(),
+            domain_id,
+            quota: Quota::default(),
+        })),
         ..dev
     }
 }

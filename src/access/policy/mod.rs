@@ -11,6 +11,7 @@ use self::document::{Effect, PolicyDocument};
 use crate::access::action::{Action, GrantedBy};
 use crate::access::principal::{Actor, Origin, Principal, User};
 use crate::domain::id::ProjectId;
+use crate::domain::rules::Quota;
 use crate::domain::time::Timestamp;
 
 /// A proof that `actor` may do `action` on `project_id`. Only this module makes one.
@@ -121,15 +122,33 @@ pub fn permit(
     on: Option<ProjectId>,
     now: Timestamp,
 ) -> Result<Permit, Box<Denied>> {
+    permit_by(who, origin, action, action, on, now)
+}
+
+/// The same, where the right to `action` is the one to `right`: the native OpenStack interface has one name for all
+/// that is done to groups.
+///
+/// # Errors
+/// As [`permit`].
+pub fn permit_by(
+    who: &Principal,
+    origin: Origin,
+    action: Action,
+    right: Action,
+    on: Option<ProjectId>,
+    now: Timestamp,
+) -> Result<Permit, Box<Denied>> {
     let denied = |reason| Err(Box::new(Denied { principal: who.clone(), origin, action, on, reason }));
     let Some(project) = who.project.as_ref().filter(|project| on == Some(project.project_id)) else {
         return denied(DeniedReason::OtherProject);
     };
-    if action.row().granted_by != GrantedBy::PolicyDocument {
+    if action.row().granted_by != GrantedBy::PolicyDocument
+        || right.row().granted_by != GrantedBy::PolicyDocument
+    {
         return denied(DeniedReason::OperatorOnly);
     }
     let circumstances = Circumstances {
-        action,
+        action: right,
         user: &who.user,
         project_name: Some(&project.name),
         source_ip: origin.source_ip,
@@ -184,6 +203,19 @@ pub const fn permit_reset(origin: Origin) -> Permit {
     Permit { actor: Actor::Operator, origin, action: Action::ResetDatabase, project_id: None }
 }
 
+/// Permits the operator of this machine what is done to the inventory of a project.
+///
+/// # Errors
+/// The action, when it is none of those.
+pub fn permit_inventory(origin: Origin, action: Action, project_id: ProjectId) -> Result<Permit, Action> {
+    match action {
+        Action::RegisterServer | Action::UnregisterServer | Action::ListInventory => {
+            Ok(Permit { actor: Actor::Operator, origin, action, project_id: Some(project_id) })
+        }
+        other => Err(other),
+    }
+}
+
 /// Permits the operator of this machine, who may signal the process, to have the accounts read again.
 #[must_use]
 pub const fn permit_reload(origin: Origin) -> Permit {
@@ -219,6 +251,15 @@ impl Permit {
     #[must_use]
     pub const fn action(&self) -> Action {
         self.action
+    }
+
+    /// What the project may hold, where that differs from the settings.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        match &self.actor {
+            Actor::User(Principal { project: Some(project), .. }) => project.quota,
+            Actor::User(_) | Actor::Operator | Actor::Service => Quota::default(),
+        }
     }
 
     /// Where; `None` for what is in no project.

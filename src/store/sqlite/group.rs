@@ -1,5 +1,6 @@
 //! Groups, their members, and the counter of each project.
 
+use sqlx::query_builder::Separated;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::open::{ROWS_MAX, bytes16, expect_rows};
@@ -39,29 +40,29 @@ pub(crate) async fn groups_of_project(
 ) -> Result<Vec<ServerGroup>, StoreError> {
     let project_key = &project_id.as_bytes()[..];
     let after = page.marker().map_or(Vec::new(), |marker| marker.as_bytes().to_vec());
-    let limit = i64::from(page.limit()) + 1;
+    let (limit, offset) = (i64::from(page.limit()) + 1, i64::from(page.offset()));
     let rows = sqlx::query_as!(
         GroupRow,
         "select g.group_id, g.name, g.placement_rule, g.created_by, m.server_id as 'server_id?'
          from (
              select project_id, group_id, name, placement_rule, created_by from server_group
-             where project_id = ? and group_id > ? order by group_id limit ?
+             where project_id = ? and group_id > ? order by group_id limit ? offset ?
          ) g left join member m using (project_id, group_id)
          order by g.group_id, m.server_id",
         project_key,
         after,
         limit,
+        offset,
     )
     .fetch_all(conn)
     .await?;
     groups_of(rows)
 }
 
-/// What [`crate::domain::rules::decide`] must know of one project, and of those of `group_ids` that exist.
-pub(crate) async fn project_facts(
+/// A project's counter and newest group; nothing of its groups and ECSs.
+pub(crate) async fn counters(
     conn: &mut SqliteConnection,
     project_id: ProjectId,
-    group_ids: &[GroupId],
 ) -> Result<ProjectFacts, StoreError> {
     let project_key = &project_id.as_bytes()[..];
     let row =
@@ -70,27 +71,21 @@ pub(crate) async fn project_facts(
             .await?;
     let Some(row) = row else { return Ok(ProjectFacts::default()) };
     let corrupt = |_out_of_range| StoreError::corrupt("project", project_id);
-    let mut facts = ProjectFacts {
+    Ok(ProjectFacts {
         group_count: u32::try_from(row.group_count).map_err(corrupt)?,
         newest_group_id: Some(GroupId::from_bytes(bytes16("project", &row.newest_group_id)?)),
         ..ProjectFacts::default()
-    };
-    for (group_id, name) in names_of_groups(conn, project_id, group_ids).await? {
-        facts.groups.insert(group_id, name);
-    }
-    Ok(facts)
+    })
 }
 
 /// The names of those of `group_ids` that exist.
-async fn names_of_groups(
+pub(crate) async fn names_of_groups(
     conn: &mut SqliteConnection,
     project_id: ProjectId,
     group_ids: &[GroupId],
 ) -> Result<Vec<(GroupId, GroupName)>, StoreError> {
-    if group_ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (project_key, group_keys) = (&project_id.as_bytes()[..], hex_array(group_ids));
+    let (project_key, group_keys) =
+        (&project_id.as_bytes()[..], hex_array(group_ids.iter().map(GroupId::as_bytes)));
     let rows = sqlx::query!(
         "select group_id, name from server_group
          where project_id = ? and group_id in (select unhex(value) from json_each(?))",
@@ -107,26 +102,37 @@ async fn names_of_groups(
         .collect()
 }
 
+/// Inserts rows of one table, as many with one statement as it takes.
+pub(super) async fn insert_rows<'rows, T>(
+    conn: &mut SqliteConnection,
+    table: &'static str,
+    insert: &str,
+    rows: &'rows [T],
+    mut bind: impl FnMut(&mut Separated<'_, Sqlite, &'static str>, &'rows T),
+) -> Result<(), StoreError> {
+    for chunk in rows.chunks(ROWS_MAX) {
+        let mut query = QueryBuilder::<Sqlite>::new(insert);
+        query.push_values(chunk, |mut row, item| bind(&mut row, item));
+        let done = query.build().execute(&mut *conn).await?;
+        expect_rows(table, done.rows_affected(), chunk.len())?;
+    }
+    Ok(())
+}
+
 /// Adds groups to their projects.
 pub(crate) async fn insert_groups(
     conn: &mut SqliteConnection,
     groups: &[(ProjectId, &ServerGroup)],
 ) -> Result<(), StoreError> {
-    for chunk in groups.chunks(ROWS_MAX) {
-        let mut insert = QueryBuilder::<Sqlite>::new(
-            "insert into server_group (project_id, group_id, name, placement_rule, created_by) ",
-        );
-        insert.push_values(chunk, |mut row, (project_id, group)| {
-            row.push_bind(&project_id.as_bytes()[..])
-                .push_bind(&group.group_id.as_bytes()[..])
-                .push_bind(group.name.as_str())
-                .push_bind(group.placement_rule.as_str())
-                .push_bind(&group.created_by.as_bytes()[..]);
-        });
-        let done = insert.build().execute(&mut *conn).await?;
-        expect_rows("server_group", done.rows_affected(), chunk.len())?;
-    }
-    Ok(())
+    let insert = "insert into server_group (project_id, group_id, name, placement_rule, created_by) ";
+    insert_rows(conn, "server_group", insert, groups, |row, (project_id, group)| {
+        row.push_bind(&project_id.as_bytes()[..])
+            .push_bind(&group.group_id.as_bytes()[..])
+            .push_bind(group.name.as_str())
+            .push_bind(group.placement_rule.as_str())
+            .push_bind(&group.created_by.as_bytes()[..]);
+    })
+    .await
 }
 
 /// Deletes groups of a project; their memberships go with them (`member_of_a_group`).
@@ -135,7 +141,8 @@ pub(crate) async fn delete_groups(
     project_id: ProjectId,
     group_ids: &[GroupId],
 ) -> Result<(), StoreError> {
-    let (project_key, group_keys) = (&project_id.as_bytes()[..], hex_array(group_ids));
+    let (project_key, group_keys) =
+        (&project_id.as_bytes()[..], hex_array(group_ids.iter().map(GroupId::as_bytes)));
     let done = sqlx::query!(
         "delete from server_group
          where project_id = ? and group_id in (select unhex(value) from json_each(?))",
@@ -147,10 +154,11 @@ pub(crate) async fn delete_groups(
     expect_rows("server_group", done.rows_affected(), group_ids.len())
 }
 
-/// Deletes every group and membership of every project, and sets the counters to zero.
-pub(crate) async fn delete_all_groups(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+/// Deletes every group, membership and registered ECS of every project, and sets the counters to zero.
+pub(crate) async fn delete_everything(conn: &mut SqliteConnection) -> Result<(), StoreError> {
     sqlx::query!("delete from member").execute(&mut *conn).await?;
     sqlx::query!("delete from server_group").execute(&mut *conn).await?;
+    sqlx::query!("delete from server").execute(&mut *conn).await?;
     sqlx::query!("update project set group_count = 0").execute(conn).await?;
     Ok(())
 }
@@ -220,8 +228,7 @@ fn placement_rule(group_id: GroupId, text: &str) -> Result<PlacementRule, StoreE
 }
 
 /// Ids as a JSON array of hex texts: any number of them in one parameter, so that the statement stays the same.
-fn hex_array(group_ids: &[GroupId]) -> String {
-    let quoted: Vec<String> =
-        group_ids.iter().map(|id| format!("\"{:032x}\"", u128::from_be_bytes(*id.as_bytes()))).collect();
+pub(super) fn hex_array<'ids>(ids: impl Iterator<Item = &'ids [u8; 16]>) -> String {
+    let quoted: Vec<String> = ids.map(|id| format!("\"{:032x}\"", u128::from_be_bytes(*id))).collect();
     format!("[{}]", quoted.join(","))
 }

@@ -15,7 +15,7 @@ use crate::store::{OpenError, Options, StoreError};
 /// "ECSg": what `pragma application_id` of our files says.
 const APPLICATION_ID: i64 = 0x4543_5367;
 /// What `pragma user_version` says after the newest migration.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 4;
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for somebody else's lock: an operator's `sqlite3` shell, say.
@@ -282,8 +282,8 @@ pub(super) fn expect_rows(table: &'static str, affected: u64, expected: usize) -
 
 /// The most rows of one insert. Each number of rows up to here is a statement of its own, prepared once and kept.
 pub(super) const ROWS_MAX: usize = 64;
-/// Room for those of both tables, and for every other statement.
-const STATEMENTS_KEPT: usize = 2 * ROWS_MAX + 32;
+/// Room for those of the three tables that are written so, and for every other statement.
+const STATEMENTS_KEPT: usize = 3 * ROWS_MAX + 64;
 
 #[cfg(test)]
 mod tests {

@@ -66,7 +66,9 @@ pub(crate) async fn has_expired(conn: &mut SqliteConnection, until: Timestamp) -
     let until = until.as_millis().cast_signed();
     let row = sqlx::query!(
         "select exists (select 1 from token where expires_at <= ?)
-             or exists (select 1 from temporary_key where expires_at <= ?) as 'has: bool'",
+             or exists (select 1 from temporary_key where expires_at <= ?)
+             or exists (select 1 from idempotency_key where expires_at <= ?) as 'has: bool'",
+        until,
         until,
         until,
     )
@@ -135,7 +137,8 @@ pub(crate) async fn insert_temporary_key(
 pub(crate) async fn delete_expired(conn: &mut SqliteConnection, until: Timestamp) -> Result<(), StoreError> {
     let until = millis(until);
     sqlx::query!("delete from token where expires_at <= ?", until).execute(&mut *conn).await?;
-    sqlx::query!("delete from temporary_key where expires_at <= ?", until).execute(conn).await?;
+    sqlx::query!("delete from temporary_key where expires_at <= ?", until).execute(&mut *conn).await?;
+    sqlx::query!("delete from idempotency_key where expires_at <= ?", until).execute(conn).await?;
     Ok(())
 }
 

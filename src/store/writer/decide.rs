@@ -1,6 +1,6 @@
 //! From jobs to decisions and records: facts read once a batch, then carried from job to job.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sqlx::SqliteConnection;
 
@@ -11,15 +11,45 @@ use crate::audit::record::{Place, Record, TraceId};
 use crate::audit::tree;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::Change;
-use crate::domain::id::{GroupId, ProjectId, UserId};
+use crate::domain::id::{GroupId, ProjectId, ServerId, UserId};
 use crate::domain::refusal::Refusal;
-use crate::domain::rules::{self, Facts, Limits, ProjectFacts, Stamp};
+use crate::domain::rules::{self, Facts, GroupFacts, Limits, MemberRules, ProjectFacts, Stamp};
 use crate::domain::session::SecretDigest;
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
 use crate::store::refusals::Refusals;
 use crate::store::sqlite::audit::{Head, StoredRecord};
-use crate::store::sqlite::{group, session};
+use crate::store::sqlite::once::{self, Kept};
+use crate::store::sqlite::{group, server, session};
+use crate::store::{Once, StoreError};
+
+/// How long an answer is kept for its key: 24 hours.
+const KEY_LIFETIME_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The answers that are kept for the keys of the batch, and have not expired.
+pub(super) async fn read_answers(
+    conn: &mut SqliteConnection,
+    jobs: &[Job],
+    now: Timestamp,
+) -> Result<HashMap<SecretDigest, Kept>, StoreError> {
+    let mut answers = HashMap::new();
+    for job in jobs {
+        if let Job::Apply { command, once: Some(Once { digest, .. }), .. } = job
+            && let Some(project_id) = command.project_id()
+            && let Some(kept) = once::kept(conn, *digest, project_id).await?
+            && kept.expires_at > now
+        {
+            answers.insert(*digest, kept);
+        }
+    }
+    Ok(answers)
+}
+
+/// The rules that are settings.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) limits: Limits,
+    pub(super) members: MemberRules,
+}
 
 /// A batch, decided and not yet written.
 pub(super) struct Decided {
@@ -27,16 +57,27 @@ pub(super) struct Decided {
     pub(super) decisions: Vec<Decision>,
     /// What each caller was turned down for.
     pub(super) turned_down: HashMap<UserId, TurnedDown>,
+    /// Answers to be kept for the keys that they were asked for with.
+    pub(super) to_keep: Vec<Kept>,
     /// The facts after the last decision.
     pub(super) facts: Facts,
     /// The end of the log after the last record, and the records up to there.
     pub(super) tail: Tail,
 }
 
+/// What a batch is decided on.
+pub(super) struct Known {
+    pub(super) facts: Facts,
+    /// The answers that are kept for the keys of the batch, and have not expired.
+    pub(super) answers: HashMap<SecretDigest, Kept>,
+}
+
 /// What became of a job.
 pub(super) enum Decision {
     /// A command was decided, and its decision recorded.
     Command(Result<Change, Refusal>),
+    /// The same request was decided before; this is what was answered then. Nothing is done or recorded again.
+    Again(Result<Change, Refusal>),
     /// An attempt without rights was recorded.
     Denied,
     /// It was turned down, and too many were already: it is only counted.
@@ -48,7 +89,7 @@ impl Decision {
     pub(super) const fn change(&self) -> Option<&Change> {
         match self {
             Self::Command(Ok(change)) => Some(change),
-            Self::Command(Err(_)) | Self::Denied | Self::NotRecorded => None,
+            Self::Command(Err(_)) | Self::Again(_) | Self::Denied | Self::NotRecorded => None,
         }
     }
 }
@@ -109,23 +150,39 @@ impl Tail {
 /// Decides each job on what the ones before it left, and makes its record.
 pub(super) fn decide_each(
     jobs: &[Job],
-    mut facts: Facts,
+    Known { mut facts, mut answers }: Known,
     head: &Head,
     clock: &Clock,
     ids: &mut Ids,
+    rules: Rules,
     refusals: &Refusals,
 ) -> Result<Decided, StoreError> {
     let mut decisions = Vec::with_capacity(jobs.len());
     let mut turned_down = HashMap::new();
+    let mut to_keep = Vec::new();
     let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
     for job in jobs {
         let now = clock.now();
         let place = tail.next_place(now, ids);
         match job {
-            Job::Apply { permit, command, .. } => {
+            Job::Apply { permit, command, once, .. } => {
+                let before = once.and_then(|once| answers.get(&once.digest).map(|kept| (once, kept)));
+                let is_same = before.map(|(once, kept)| once.body_digest == kept.body_digest);
+                if let (Some(true), Some((_, kept))) = (is_same, before) {
+                    decisions.push(Decision::Again(kept.outcome.clone()));
+                    continue;
+                }
                 let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
-                let stamp = Stamp { group_id: GroupId::next(newest, now, ids.bits()), now };
-                let decision = rules::decide(&facts, stamp, command);
+                let stamp = Stamp {
+                    group_id: GroupId::next(newest, now, ids.bits()),
+                    now,
+                    limits: permit.quota().or(rules.limits),
+                    member_rules: rules.members,
+                };
+                let decision = match is_same {
+                    Some(false) => Err(Refusal::KeyReused),
+                    _ => rules::decide(&facts, stamp, command),
+                };
                 if decision.is_err() && !may_be_recorded(permit.actor(), &mut turned_down, refusals, now) {
                     decisions.push(Decision::NotRecorded);
                     continue;
@@ -133,6 +190,12 @@ pub(super) fn decide_each(
                 tail.push(&Record::decided(place, permit, command, &decision))?;
                 if let Ok(change) = &decision {
                     facts.apply(change);
+                }
+                if let (Some(Once { digest, body_digest }), None) = (*once, is_same) {
+                    let expires_at = now.plus_millis(KEY_LIFETIME_MS);
+                    let kept = Kept { digest, body_digest, outcome: decision.clone(), expires_at };
+                    answers.insert(digest, kept.clone());
+                    to_keep.push(kept);
                 }
                 decisions.push(Decision::Command(decision));
             }
@@ -147,35 +210,83 @@ pub(super) fn decide_each(
             }
         }
     }
-    Ok(Decided { decisions, turned_down, facts, tail })
+    Ok(Decided { decisions, turned_down, to_keep, facts, tail })
+}
+
+/// The groups and ECSs that a batch names in one project.
+#[derive(Default)]
+struct Named {
+    group_ids: HashSet<GroupId>,
+    server_ids: HashSet<ServerId>,
 }
 
 /// What the batch's commands are decided on: read, or known from the batch before.
 pub(super) async fn read_facts(
     conn: &mut SqliteConnection,
     jobs: &[Job],
-    limits: Limits,
     counters: &HashMap<ProjectId, ProjectFacts>,
 ) -> Result<Facts, StoreError> {
-    let mut group_ids: HashMap<ProjectId, HashSet<GroupId>> = HashMap::new();
+    let mut named: HashMap<ProjectId, Named> = HashMap::new();
     let mut digests = HashSet::new();
     for job in jobs {
         let Job::Apply { command, .. } = job else { continue };
         if let Some(project_id) = command.project_id() {
-            group_ids.entry(project_id).or_default().extend(command.group_id());
+            let named = named.entry(project_id).or_default();
+            named.group_ids.extend(command.group_id());
+            named.server_ids.extend(command.server_id());
         }
         digests.extend(command.token());
     }
-    let mut projects = HashMap::with_capacity(group_ids.len());
-    for (project_id, group_ids) in group_ids {
-        let facts = match counters.get(&project_id) {
-            Some(counters) if group_ids.is_empty() => counters.clone(),
-            _ => group::project_facts(conn, project_id, &Vec::from_iter(group_ids)).await?,
-        };
-        projects.insert(project_id, facts);
+    let mut projects = HashMap::with_capacity(named.len());
+    for (project_id, named) in named {
+        let known = counters.get(&project_id).cloned();
+        projects.insert(project_id, project_facts(conn, project_id, named, known).await?);
     }
     let tokens = read_tokens(conn, digests).await?;
-    Ok(Facts { limits, projects, tokens })
+    Ok(Facts { projects, tokens })
+}
+
+/// What must be known of one project, on top of its counters.
+async fn project_facts(
+    conn: &mut SqliteConnection,
+    project_id: ProjectId,
+    Named { mut group_ids, mut server_ids }: Named,
+    counters: Option<ProjectFacts>,
+) -> Result<ProjectFacts, StoreError> {
+    let mut facts = match counters {
+        Some(counters) => counters,
+        None => group::counters(conn, project_id).await?,
+    };
+    if !server_ids.is_empty() {
+        let ids: Vec<_> = server_ids.iter().copied().collect();
+        // The group that an ECS is in is needed too: the ECS may move to the host of another member.
+        let found = server::groups_of_servers(conn, project_id, &ids).await?;
+        group_ids.extend(found.into_iter().map(|(group_id, _)| group_id));
+    }
+    if !group_ids.is_empty() {
+        let ids = Vec::from_iter(group_ids);
+        for (group_id, name) in group::names_of_groups(conn, project_id, &ids).await? {
+            facts.groups.insert(group_id, GroupFacts { name, members: BTreeSet::new() });
+        }
+        for (group_id, server_id) in server::members_of_groups(conn, project_id, &ids).await? {
+            facts.servers.entry(server_id).or_default().member_of = Some(group_id);
+            if let Some(group) = facts.groups.get_mut(&group_id) {
+                group.members.insert(server_id);
+            }
+            server_ids.insert(server_id);
+        }
+    }
+    if !server_ids.is_empty() {
+        let ids = Vec::from_iter(server_ids);
+        for server in server::servers(conn, project_id, &ids).await? {
+            let server_id = server.server_id;
+            facts.servers.entry(server_id).or_default().registered = Some(server);
+        }
+        for server_id in ids {
+            facts.servers.entry(server_id).or_default();
+        }
+    }
+    Ok(facts)
 }
 
 /// When those of the tokens expire that exist.
@@ -198,15 +309,13 @@ pub(super) async fn check_carried_facts(
     jobs: &[Job],
     carried: &Facts,
 ) -> Result<(), StoreError> {
-    let mut read = read_facts(conn, jobs, carried.limits, &HashMap::new()).await?;
-    for (project_id, facts) in &mut read.projects {
-        let made: Vec<GroupId> = carried
-            .projects
-            .get(project_id)
-            .into_iter()
-            .flat_map(|facts| facts.groups.keys().copied())
-            .collect();
-        facts.groups.extend(group::project_facts(conn, *project_id, &made).await?.groups);
+    let mut read = read_facts(conn, jobs, &HashMap::new()).await?;
+    for (project_id, facts) in &carried.projects {
+        let named = Named {
+            group_ids: facts.groups.keys().copied().collect(),
+            server_ids: facts.servers.keys().copied().collect(),
+        };
+        read.projects.insert(*project_id, project_facts(conn, *project_id, named, None).await?);
     }
     read.tokens.extend(read_tokens(conn, carried.tokens.keys().copied().collect()).await?);
     assert_eq!(&read, carried, "the facts carried over a batch are not those in the database");

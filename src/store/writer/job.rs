@@ -5,13 +5,18 @@ use tokio::sync::oneshot;
 use super::decide::Decision;
 use crate::access::policy::{Denied, Permit};
 use crate::domain::command::{Change, Command};
-use crate::store::StoreError;
+use crate::store::{Once, StoreError};
 
 /// One attempt that waits to be written, and whom to answer.
 #[derive(Debug)]
 pub(in crate::store) enum Job {
     /// A permitted command: decide, change, record.
-    Apply { permit: Permit, command: Command, answer: oneshot::Sender<Result<Change, StoreError>> },
+    Apply {
+        permit: Permit,
+        command: Command,
+        once: Option<Once>,
+        answer: oneshot::Sender<Result<Change, StoreError>>,
+    },
     /// An attempt without rights: record.
     Record { denied: Denied, answer: oneshot::Sender<Result<(), StoreError>> },
 }
@@ -28,10 +33,10 @@ impl Taken {
         for (job, decision) in self.jobs.drain(..).zip(decisions) {
             match (job, decision) {
                 (job, Decision::NotRecorded) => job.fail(&StoreError::TooManyRefusals),
-                (Job::Apply { answer, .. }, Decision::Command(decision)) => {
+                (Job::Apply { answer, .. }, Decision::Command(decision) | Decision::Again(decision)) => {
                     let _ = answer.send(decision.map_err(StoreError::from));
                 }
-                (Job::Record { answer, .. }, Decision::Denied | Decision::Command(_)) => {
+                (Job::Record { answer, .. }, _) => {
                     let _ = answer.send(Ok(()));
                 }
                 (job @ Job::Apply { .. }, Decision::Denied) => {

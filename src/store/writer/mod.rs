@@ -28,7 +28,10 @@ use std::sync::{Arc, OnceLock};
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
 
-use self::decide::{Decided, Decision, Tail, TurnedDown, check_carried_facts, decide_each, read_facts};
+use self::decide::{
+    Decided, Decision, Known, Rules, Tail, TurnedDown, check_carried_facts, decide_each, read_answers,
+    read_facts,
+};
 pub(super) use self::job::Job;
 use self::job::Taken;
 use self::rows::write_changes;
@@ -41,7 +44,7 @@ use crate::store::cache::Versions;
 use crate::store::refusals::Refusals;
 use crate::store::sqlite::audit::Head;
 use crate::store::sqlite::fault::Fault;
-use crate::store::sqlite::{audit, open};
+use crate::store::sqlite::{audit, once, open};
 use crate::store::{OpenError, Options, StoreError, Unavailable};
 
 /// How many projects' counters are kept between batches; they are small, and read again when they are needed.
@@ -228,11 +231,18 @@ impl Writer {
         };
         let mut tx =
             conn.begin_with("begin immediate").await.map_err(StoreError::from).map_err(Failed::not_begun)?;
-        let facts = read_facts(&mut tx, jobs, self.options.limits, &self.counters).await?;
+        let known = Known {
+            facts: read_facts(&mut tx, jobs, &self.counters).await?,
+            answers: read_answers(&mut tx, jobs, self.clock.now()).await?,
+        };
+        let rules = Rules { limits: self.options.limits, members: self.options.member_rules };
         let refusals = &self.shared.refusals;
-        let Decided { decisions, turned_down, facts, tail: Tail { head, records } } =
-            decide_each(jobs, facts, &self.head, &self.clock, &mut self.ids, refusals)?;
+        let Decided { decisions, turned_down, to_keep, facts, tail: Tail { head, records } } =
+            decide_each(jobs, known, &self.head, &self.clock, &mut self.ids, rules, refusals)?;
         write_changes(&mut tx, &decisions, &facts).await?;
+        for kept in &to_keep {
+            once::put(&mut tx, kept).await?;
+        }
         let record_count = records.len() as u64;
         audit::insert_records(&mut tx, &records).await?;
         audit::put_edge(&mut tx, &head.edge).await?;
@@ -257,9 +267,12 @@ impl Writer {
     /// What was read before a change is good no longer.
     fn outdate(&mut self, change: &Change) {
         match change {
-            Change::GroupCreated { project_id, .. } | Change::GroupDeleted { project_id, .. } => {
-                self.shared.versions.move_on(*project_id);
-            }
+            Change::GroupCreated { project_id, .. }
+            | Change::GroupDeleted { project_id, .. }
+            | Change::MemberAdded { project_id, .. }
+            | Change::MemberRemoved { project_id, .. }
+            | Change::ServerRegistered { project_id, .. }
+            | Change::ServerUnregistered { project_id, .. } => self.shared.versions.move_on(*project_id),
             Change::DatabaseReset => {
                 self.shared.versions.move_all_on();
                 self.counters.clear();
@@ -267,7 +280,8 @@ impl Writer {
             Change::TokenRevoked { .. } | Change::ExpiredPurged { .. } => {
                 self.shared.versions.move_tokens_on();
             }
-            Change::TokenIssued(_)
+            Change::MemberKept { .. }
+            | Change::TokenIssued(_)
             | Change::TemporaryKeyIssued(_)
             | Change::IdentitiesReloaded
             | Change::RefusalsSummarized => {}
@@ -280,7 +294,7 @@ impl Writer {
             self.counters.clear();
         }
         for (project_id, ProjectFacts { group_count, newest_group_id, .. }) in facts.projects {
-            let counters = ProjectFacts { group_count, newest_group_id, groups: HashMap::new() };
+            let counters = ProjectFacts { group_count, newest_group_id, ..ProjectFacts::default() };
             self.counters.insert(project_id, counters);
         }
     }

@@ -2,14 +2,19 @@
 //!
 //! Invariant: the same facts, stamp and command give the same answer, always.
 
-use std::collections::HashMap;
+mod member;
+
+use std::collections::{BTreeSet, HashMap};
 
 use crate::domain::command::{Change, Command};
 use crate::domain::group::{GroupName, ServerGroup};
-use crate::domain::id::{GroupId, ProjectId};
+use crate::domain::id::{GroupId, ProjectId, ServerId};
 use crate::domain::refusal::Refusal;
+use crate::domain::server::Server;
 use crate::domain::session::{SecretDigest, Session, TemporaryKey};
 use crate::domain::time::Timestamp;
+
+pub use self::member::MemberRules;
 
 /// How much a project may hold. Settings `quota.*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +25,29 @@ pub struct Limits {
     pub members_per_group: u32,
 }
 
+/// What a project has instead of the limits in the settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Groups in it.
+    pub groups: Option<u32>,
+    /// Members in one of its groups.
+    pub members: Option<u32>,
+}
+
+impl Quota {
+    /// These limits, where it has none of its own.
+    #[must_use]
+    pub fn or(self, limits: Limits) -> Limits {
+        Limits {
+            groups_per_project: self.groups.unwrap_or(limits.groups_per_project),
+            members_per_group: self.members.unwrap_or(limits.members_per_group),
+        }
+    }
+}
+
 /// What must be known of the projects and groups that a batch of commands names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The limits in force.
-    pub limits: Limits,
     /// The projects that the batch names. A project that never had a group is [`ProjectFacts::default`].
     pub projects: HashMap<ProjectId, ProjectFacts>,
     /// When those tokens expire that the batch names or makes, and that exist.
@@ -38,8 +61,51 @@ pub struct ProjectFacts {
     pub group_count: u32,
     /// The newest group it ever had, deleted or not; the next id goes above it.
     pub newest_group_id: Option<GroupId>,
-    /// The names of those groups that the batch names or makes, and that exist.
-    pub groups: HashMap<GroupId, GroupName>,
+    /// Those groups that the batch names or makes, and that exist.
+    pub groups: HashMap<GroupId, GroupFacts>,
+    /// Those ECSs that the batch names, or that are in one of those groups.
+    pub servers: HashMap<ServerId, ServerFacts>,
+}
+
+/// What must be known of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// What it is called.
+    pub name: GroupName,
+    /// The ECSs in it.
+    pub members: BTreeSet<ServerId>,
+}
+
+/// What must be known of one ECS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFacts {
+    /// The group that it is in.
+    pub member_of: Option<GroupId>,
+    /// What the inventory knows of it.
+    pub registered: Option<Server>,
+}
+
+static NO_PROJECT: std::sync::LazyLock<ProjectFacts> = std::sync::LazyLock::new(ProjectFacts::default);
+static NO_SERVER: ServerFacts = ServerFacts { member_of: None, registered: None };
+
+impl ProjectFacts {
+    fn server(&self, server_id: ServerId) -> &ServerFacts {
+        self.servers.get(&server_id).unwrap_or(&NO_SERVER)
+    }
+
+    fn put_in(&mut self, group_id: GroupId, server_id: ServerId) {
+        self.servers.entry(server_id).or_default().member_of = Some(group_id);
+        if let Some(group) = self.groups.get_mut(&group_id) {
+            group.members.insert(server_id);
+        }
+    }
+
+    fn take_out(&mut self, server_id: ServerId) {
+        let left = self.servers.entry(server_id).or_default().member_of.take();
+        if let Some(group) = left.and_then(|group_id| self.groups.get_mut(&group_id)) {
+            group.members.remove(&server_id);
+        }
+    }
 }
 
 /// What the writer adds to a command when it decides it.
@@ -49,6 +115,10 @@ pub struct Stamp {
     pub group_id: GroupId,
     /// When it is decided.
     pub now: Timestamp,
+    /// How much the project may hold.
+    pub limits: Limits,
+    /// Which ECSs may be added.
+    pub member_rules: MemberRules,
 }
 
 /// Says what `command` changes, or why it is turned down.
@@ -58,8 +128,8 @@ pub struct Stamp {
 pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, Refusal> {
     match command {
         Command::CreateGroup { project_id, name, placement_rule, created_by } => {
-            let groups_max = facts.limits.groups_per_project;
-            if facts.group_count(*project_id) >= groups_max {
+            let groups_max = stamp.limits.groups_per_project;
+            if facts.project(*project_id).group_count >= groups_max {
                 return Err(Refusal::GroupQuotaReached { groups_max });
             }
             let group = ServerGroup {
@@ -71,12 +141,22 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
             };
             Ok(Change::GroupCreated { project_id: *project_id, group })
         }
-        Command::DeleteGroup { project_id, group_id } => match facts.group_name(*project_id, *group_id) {
-            Some(name) => {
-                Ok(Change::GroupDeleted { project_id: *project_id, group_id: *group_id, name: name.clone() })
-            }
-            None => Err(Refusal::GroupNotFound { group_id: *group_id }),
-        },
+        Command::DeleteGroup { project_id, group_id } => {
+            let (project_id, group_id) = (*project_id, *group_id);
+            let group =
+                facts.project(project_id).groups.get(&group_id).ok_or(Refusal::GroupNotFound { group_id })?;
+            Ok(Change::GroupDeleted { project_id, group_id, name: group.name.clone() })
+        }
+        Command::AddMember { project_id, group_id, server_id } => {
+            member::add(facts, stamp, *project_id, *group_id, *server_id)
+        }
+        Command::RemoveMember { project_id, group_id, server_id } => {
+            member::remove(facts, *project_id, *group_id, *server_id)
+        }
+        Command::RegisterServer { project_id, server } => member::register(facts, *project_id, server),
+        Command::UnregisterServer { project_id, server_id } => {
+            member::unregister(facts, *project_id, *server_id)
+        }
         Command::ResetDatabase => Ok(Change::DatabaseReset),
         Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by } => {
             Ok(Change::TokenIssued(Session {
@@ -121,17 +201,36 @@ impl Facts {
                 let project = self.projects.entry(*project_id).or_default();
                 project.group_count += 1;
                 project.newest_group_id = project.newest_group_id.max(Some(group.group_id));
-                project.groups.insert(group.group_id, group.name.clone());
+                let facts = GroupFacts { name: group.name.clone(), members: BTreeSet::new() };
+                project.groups.insert(group.group_id, facts);
             }
             Change::GroupDeleted { project_id, group_id, .. } => {
                 let project = self.projects.entry(*project_id).or_default();
                 project.group_count = project.group_count.saturating_sub(1);
                 project.groups.remove(group_id);
+                let left = project.servers.values_mut().filter(|server| server.member_of == Some(*group_id));
+                left.for_each(|server| server.member_of = None);
+            }
+            Change::MemberAdded { project_id, group_id, server_id, .. } => {
+                self.projects.entry(*project_id).or_default().put_in(*group_id, *server_id);
+            }
+            Change::MemberRemoved { project_id, server_id, .. } => {
+                self.projects.entry(*project_id).or_default().take_out(*server_id);
+            }
+            Change::ServerRegistered { project_id, server } => {
+                let project = self.projects.entry(*project_id).or_default();
+                project.servers.entry(server.server_id).or_default().registered = Some(server.clone());
+            }
+            Change::ServerUnregistered { project_id, server_id, .. } => {
+                let project = self.projects.entry(*project_id).or_default();
+                project.take_out(*server_id);
+                project.servers.entry(*server_id).or_default().registered = None;
             }
             Change::DatabaseReset => {
                 for project in self.projects.values_mut() {
                     project.group_count = 0;
                     project.groups.clear();
+                    project.servers.values_mut().for_each(|server| *server = ServerFacts::default());
                 }
             }
             Change::TokenIssued(Session { digest, expires_at, .. }) => {
@@ -141,7 +240,10 @@ impl Facts {
                 self.tokens.remove(digest);
             }
             Change::ExpiredPurged { until } => self.tokens.retain(|_, expires_at| *expires_at > *until),
-            Change::TemporaryKeyIssued(_) | Change::IdentitiesReloaded | Change::RefusalsSummarized => {}
+            Change::MemberKept { .. }
+            | Change::TemporaryKeyIssued(_)
+            | Change::IdentitiesReloaded
+            | Change::RefusalsSummarized => {}
         }
     }
 
@@ -151,12 +253,8 @@ impl Facts {
         self.projects.get(&project_id)?.newest_group_id
     }
 
-    fn group_count(&self, project_id: ProjectId) -> u32 {
-        self.projects.get(&project_id).map_or(0, |project| project.group_count)
-    }
-
-    fn group_name(&self, project_id: ProjectId, group_id: GroupId) -> Option<&GroupName> {
-        self.projects.get(&project_id)?.groups.get(&group_id)
+    fn project(&self, project_id: ProjectId) -> &ProjectFacts {
+        self.projects.get(&project_id).unwrap_or(&NO_PROJECT)
     }
 }
 
@@ -171,9 +269,13 @@ mod tests {
 
     const PROJECTS: [ProjectId; 2] = [ProjectId::from_bytes([1; 16]), ProjectId::from_bytes([2; 16])];
 
-    fn facts(groups_per_project: u32) -> Facts {
-        let limits = Limits { groups_per_project, members_per_group: 16 };
-        Facts { limits, projects: HashMap::new(), tokens: HashMap::new() }
+    fn facts() -> Facts {
+        Facts { projects: HashMap::new(), tokens: HashMap::new() }
+    }
+
+    fn stamp(quota: u32, group_id: GroupId, now: Timestamp) -> Stamp {
+        let limits = Limits { groups_per_project: quota, members_per_group: 16 };
+        Stamp { group_id, now, limits, member_rules: MemberRules::default() }
     }
 
     fn create(project_id: ProjectId) -> Command {
@@ -183,10 +285,10 @@ mod tests {
     }
 
     /// Decides and carries on, as the writer does.
-    fn run(facts: &mut Facts, command: &Command) -> Result<Change, Refusal> {
+    fn run(facts: &mut Facts, quota: u32, command: &Command) -> Result<Change, Refusal> {
         let newest = command.project_id().and_then(|project_id| facts.newest_group_id(project_id));
         let now = Timestamp::from_millis(1);
-        let stamp = Stamp { group_id: GroupId::next(newest, now, 0), now };
+        let stamp = stamp(quota, GroupId::next(newest, now, 0), now);
         let decision = decide(facts, stamp, command);
         if let Ok(change) = &decision {
             facts.apply(change);
@@ -216,11 +318,11 @@ mod tests {
         /// `decide` against the plainest model there is: a list of ids for each project.
         #[test]
         fn decisions_match_a_list_of_groups(quota in 0..6_u32, steps in steps()) {
-            let mut facts = facts(quota);
+            let mut facts = facts();
             let mut model: [Vec<GroupId>; 2] = [Vec::new(), Vec::new()];
             for step in steps {
                 match step {
-                    Step::Create(at) => match run(&mut facts, &create(PROJECTS[at])) {
+                    Step::Create(at) => match run(&mut facts, quota, &create(PROJECTS[at])) {
                         Ok(Change::GroupCreated { project_id, group }) => {
                             prop_assert_eq!(project_id, PROJECTS[at]);
                             prop_assert!(group.members.is_empty());
@@ -236,8 +338,8 @@ mod tests {
                     Step::DeleteNth(at, nth) => {
                         let Some(group_id) = model[at].get(nth).copied() else { continue };
                         let command = Command::DeleteGroup { project_id: PROJECTS[at], group_id };
-                        prop_assert!(run(&mut facts, &command).is_ok());
-                        prop_assert_eq!(run(&mut facts, &command), Err(Refusal::GroupNotFound { group_id }));
+                        prop_assert!(run(&mut facts, quota, &command).is_ok());
+                        prop_assert_eq!(run(&mut facts, quota, &command), Err(Refusal::GroupNotFound { group_id }));
                         model[at].remove(nth);
                     }
                     Step::DeleteUnknown(at) => {
@@ -245,26 +347,26 @@ mod tests {
                         let group_id = model[1 - at].first().copied().unwrap_or(GroupId::from_bytes([3; 16]));
                         let command = Command::DeleteGroup { project_id: PROJECTS[at], group_id };
                         if !model[at].contains(&group_id) {
-                            prop_assert_eq!(run(&mut facts, &command), Err(Refusal::GroupNotFound { group_id }));
+                            prop_assert_eq!(run(&mut facts, quota, &command), Err(Refusal::GroupNotFound { group_id }));
                         }
                     }
                     Step::Reset => {
-                        prop_assert_eq!(run(&mut facts, &Command::ResetDatabase), Ok(Change::DatabaseReset));
+                        prop_assert_eq!(run(&mut facts, quota, &Command::ResetDatabase), Ok(Change::DatabaseReset));
                         model = [Vec::new(), Vec::new()];
                     }
                 }
                 for at in 0..2 {
-                    prop_assert_eq!(facts.group_count(PROJECTS[at]) as usize, model[at].len());
+                    prop_assert_eq!(facts.project(PROJECTS[at]).group_count as usize, model[at].len());
                 }
             }
         }
 
         #[test]
         fn a_refused_command_changes_no_fact(quota in 0..3_u32, count in 0..6_u32) {
-            let mut facts = facts(quota);
+            let mut facts = facts();
             for _ in 0..count {
                 let before = facts.clone();
-                if run(&mut facts, &create(PROJECTS[0])).is_err() {
+                if run(&mut facts, quota, &create(PROJECTS[0])).is_err() {
                     prop_assert_eq!(&facts, &before);
                 }
             }
@@ -273,11 +375,14 @@ mod tests {
 
     #[test]
     fn the_quota_is_met_exactly() {
-        let mut facts = facts(2);
-        assert!(run(&mut facts, &create(PROJECTS[0])).is_ok());
-        assert!(run(&mut facts, &create(PROJECTS[0])).is_ok());
-        assert_eq!(run(&mut facts, &create(PROJECTS[0])), Err(Refusal::GroupQuotaReached { groups_max: 2 }));
-        assert!(run(&mut facts, &create(PROJECTS[1])).is_ok(), "another project has its own");
+        let (mut facts, quota) = (facts(), 2);
+        assert!(run(&mut facts, quota, &create(PROJECTS[0])).is_ok());
+        assert!(run(&mut facts, quota, &create(PROJECTS[0])).is_ok());
+        assert_eq!(
+            run(&mut facts, quota, &create(PROJECTS[0])),
+            Err(Refusal::GroupQuotaReached { groups_max: 2 })
+        );
+        assert!(run(&mut facts, quota, &create(PROJECTS[1])).is_ok(), "another project has its own");
     }
 
     fn issue(digest: SecretDigest, lifetime_ms: u64, expires_by: Option<Timestamp>) -> Command {
@@ -288,7 +393,7 @@ mod tests {
 
     fn at(facts: &mut Facts, millis: u64, command: &Command) -> Result<Change, Refusal> {
         let now = Timestamp::from_millis(millis);
-        let decision = decide(facts, Stamp { group_id: GroupId::next(None, now, 0), now }, command);
+        let decision = decide(facts, stamp(0, GroupId::next(None, now, 0), now), command);
         if let Ok(change) = &decision {
             facts.apply(change);
         }
@@ -298,7 +403,7 @@ mod tests {
     #[test]
     fn a_token_can_be_revoked_once_and_until_it_expires() {
         let (one, two) = (SecretDigest::from_bytes([1; 32]), SecretDigest::from_bytes([2; 32]));
-        let mut facts = facts(0);
+        let mut facts = facts();
         for digest in [one, two] {
             assert!(at(&mut facts, 1_000, &issue(digest, 10, None)).is_ok());
         }
@@ -318,7 +423,7 @@ mod tests {
         let digest = SecretDigest::from_bytes([1; 32]);
         for (expires_by, expected) in [(None, 1_010), (Some(1_005), 1_005), (Some(2_000), 1_010)] {
             let command = issue(digest, 10, expires_by.map(Timestamp::from_millis));
-            match at(&mut facts(0), 1_000, &command) {
+            match at(&mut facts(), 1_000, &command) {
                 Ok(Change::TokenIssued(session)) => {
                     assert_eq!(session.issued_at, Timestamp::from_millis(1_000));
                     assert_eq!(session.expires_at, Timestamp::from_millis(expected));

@@ -2,23 +2,27 @@
 //!
 //! `config/default.toml` holds every key there is; a key that is not in it is refused, wherever it was set.
 
-use std::collections::BTreeMap;
+mod source;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::{Config, Environment, File, FileFormat, Map, Source, Value, ValueKind};
+use config::{Config, Environment, File, FileFormat, Source};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::source::{check_source, values};
 use crate::api::HttpLimits;
-use crate::api::gate::{Gate, Site};
-use crate::domain::rules::Limits;
+use crate::api::gate::Gate;
+use crate::api::nova::MICROVERSION_MINOR_MAX;
+use crate::api::site::Site;
+use crate::domain::rules::{Limits, MemberRules};
 use crate::store;
 
 /// `config/default.toml`, as `ecs-groupd config default` prints it.
-pub const DEFAULT: &str = include_str!("../config/default.toml");
+pub const DEFAULT: &str = include_str!("../../config/default.toml");
 
 /// Before the first `__` of an environment variable that is a setting.
 const ENVIRONMENT_PREFIX: &str = "ECS_GROUPD";
@@ -83,6 +87,10 @@ pub struct Settings {
     pub audit: Audit,
     /// How much a project may hold.
     pub quota: Quota,
+    /// Which ECSs may be members.
+    pub members: Members,
+    /// The native OpenStack interface.
+    pub nova: Nova,
     /// What `--dev` does.
     pub dev: Dev,
     /// What is logged, and how.
@@ -260,6 +268,69 @@ pub struct Quota {
     pub groups_per_project: u32,
     /// Members in one group.
     pub members_per_group: u32,
+}
+
+/// `[nova]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nova {
+    /// The newest microversion, as `2.60`.
+    pub microversion_max: MicroversionMax,
+}
+
+/// The newest microversion of the native interface: 2 and this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MicroversionMax(pub u16);
+
+impl TryFrom<String> for MicroversionMax {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let minor = text.strip_prefix("2.").and_then(|minor| minor.parse().ok());
+        match minor {
+            Some(minor @ 1..=MICROVERSION_MINOR_MAX) if format!("2.{minor}") == text => Ok(Self(minor)),
+            _ => Err(format!("must be from 2.1 to 2.{MICROVERSION_MINOR_MAX}, and is {text:?}")),
+        }
+    }
+}
+
+impl From<MicroversionMax> for String {
+    fn from(MicroversionMax(minor): MicroversionMax) -> Self {
+        format!("2.{minor}")
+    }
+}
+
+/// `[members]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Members {
+    /// Which ECSs may be added to a group.
+    pub source: MemberSource,
+    /// Whether a registered ECS must be stopped to be added.
+    pub require_stopped: bool,
+}
+
+/// Which ECSs may be added to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
+pub enum MemberSource {
+    /// Any UUID.
+    Any,
+    /// Those that the inventory knows.
+    Registered,
+}
+
+impl TryFrom<String> for MemberSource {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "any" => Ok(Self::Any),
+            "registered" => Ok(Self::Registered),
+            _ => Err(format!("must be any or registered, and is {text:?}")),
+        }
+    }
 }
 
 /// `[dev]`
@@ -444,15 +515,21 @@ impl Settings {
             queue_max: self.database.queue_max,
             batch_max: self.database.batch_max,
             checkpoint_every: Duration::from_secs(self.database.checkpoint_every_s),
-            limits: Limits {
-                groups_per_project: self.quota.groups_per_project,
-                members_per_group: self.quota.members_per_group,
+            limits: self.limits(),
+            member_rules: MemberRules {
+                must_be_registered: self.members.source == MemberSource::Registered,
+                must_be_stopped: self.members.require_stopped,
             },
             refusals_per_minute: match self.audit.refusals_per_minute {
                 0 => None,
                 per_minute => Some(per_minute),
             },
         }
+    }
+
+    const fn limits(&self) -> Limits {
+        let Quota { groups_per_project, members_per_group } = self.quota;
+        Limits { groups_per_project, members_per_group }
     }
 
     /// How often somebody may be wrong.
@@ -470,6 +547,8 @@ impl Settings {
             region: self.api.region.clone(),
             trusted_proxies: self.api.trusted_proxies.0.clone(),
             token_lifetime_ms: self.access.token_lifetime_s * 1000,
+            microversion_max: self.nova.microversion_max.0,
+            limits: self.limits(),
         }
     }
 
@@ -516,59 +595,4 @@ fn in_range(key: &'static str, value: u64, range: RangeInclusive<u64>) -> Result
     }
     let (least, most) = range.into_inner();
     Err(SettingsError::Value { key, rule: format!("must be from {least} to {most}, and is {value}") })
-}
-
-/// The full names of all values in a source, and the values.
-fn values(source: &Map<String, Value>) -> BTreeMap<String, ValueKind> {
-    fn walk(path: &str, value: &Value, values: &mut BTreeMap<String, ValueKind>) {
-        match &value.kind {
-            ValueKind::Table(table) => {
-                for (name, value) in table {
-                    walk(&format!("{path}.{name}"), value, values);
-                }
-            }
-            kind => drop(values.insert(path.to_owned(), kind.clone())),
-        }
-    }
-    let mut values = BTreeMap::new();
-    for (name, value) in source {
-        walk(name, value, &mut values);
-    }
-    values
-}
-
-/// Checks that each value of a source is of a setting that there is, and of the kind that its default is.
-fn check_source(
-    known: &BTreeMap<String, ValueKind>,
-    source: &Map<String, Value>,
-    place: &str,
-) -> Result<(), SettingsError> {
-    for (key, found) in values(source) {
-        let Some(expected) = known.get(&key) else {
-            let nearest = nearest(known, &key);
-            return Err(SettingsError::UnknownKey { key, place: place.to_owned(), nearest });
-        };
-        // A variable is always text; what it says must be of the kind.
-        let kind = match (expected, &found) {
-            (ValueKind::Boolean(_), ValueKind::Boolean(_))
-            | (ValueKind::String(_), ValueKind::String(_))
-            | (ValueKind::I64(_), ValueKind::I64(_)) => continue,
-            (ValueKind::Boolean(_), ValueKind::String(text)) if text.parse::<bool>().is_ok() => continue,
-            (ValueKind::I64(_), ValueKind::String(text)) if text.parse::<i64>().is_ok() => continue,
-            (ValueKind::Boolean(_), _) => "true or false",
-            (ValueKind::I64(_), _) => "a whole number",
-            _ => "a text",
-        };
-        return Err(SettingsError::Kind { key, place: place.to_owned(), kind, found: found.to_string() });
-    }
-    Ok(())
-}
-
-fn nearest(known: &BTreeMap<String, ValueKind>, key: &str) -> Option<String> {
-    known
-        .keys()
-        .map(|candidate| (strsim::normalized_damerau_levenshtein(candidate, key), candidate))
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .map(|(_, candidate)| candidate.clone())
 }

@@ -1,7 +1,8 @@
 //! `identities.toml`: its form, and what is wrong with it, by line. No error repeats a secret.
 
+mod form;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
@@ -9,15 +10,19 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
 use sha2::{Digest as _, Sha256};
 use toml::Spanned;
 
+use self::form::{
+    AccessKeyToml, DomainToml, FileToml, GrantToml, PolicyToml, ProjectToml, RootToml, ScopeToml, SecretText,
+    UserGroupToml, UserToml,
+};
 use super::password::{Hashed, PasswordError};
 use super::{Account, Granted, Identities, SecretKey, Seed, UserEntry, system};
 use crate::access::policy::document::PolicyDocument;
 use crate::access::principal::{Domain, Project, User};
 use crate::domain::id::{DomainId, ProjectId, UserId};
+use crate::domain::rules::Quota;
 use crate::domain::session::AccessKeyId;
 
 /// The largest file that is read, in bytes.
@@ -164,130 +169,6 @@ impl Lines<'_> {
     }
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileToml {
-    #[serde(default)]
-    domain: Vec<DomainToml>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DomainToml {
-    name: Spanned<String>,
-    id: Option<Spanned<String>>,
-    root: Spanned<RootToml>,
-    #[serde(default)]
-    project: Vec<ProjectToml>,
-    #[serde(default)]
-    user: Vec<UserToml>,
-    #[serde(default)]
-    user_group: Vec<UserGroupToml>,
-    #[serde(default)]
-    policy: Vec<PolicyToml>,
-    #[serde(default)]
-    grant: Vec<Spanned<GrantToml>>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RootToml {
-    name: Option<Spanned<String>>,
-    id: Option<Spanned<String>>,
-    password_hash: Option<Spanned<SecretText>>,
-    #[serde(default)]
-    access_key: Vec<AccessKeyToml>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProjectToml {
-    name: Spanned<String>,
-    id: Option<Spanned<String>>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserToml {
-    name: Spanned<String>,
-    id: Option<Spanned<String>>,
-    password_hash: Option<Spanned<SecretText>>,
-    #[serde(default)]
-    access_key: Vec<AccessKeyToml>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccessKeyToml {
-    access: Spanned<String>,
-    secret: Spanned<SecretText>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserGroupToml {
-    name: Spanned<String>,
-    users: Vec<Spanned<String>>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyToml {
-    name: Spanned<String>,
-    document: Spanned<String>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GrantToml {
-    user_group: Spanned<String>,
-    #[serde(default)]
-    policies: Vec<Spanned<String>>,
-    document: Option<Spanned<String>>,
-    scope: ScopeToml,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ScopeToml {
-    Project(Spanned<String>),
-    AllProjects,
-    Domain,
-}
-
-/// A secret in the file. An error about its form does not repeat it.
-struct SecretText(String);
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = SecretText;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretText, E> {
-                Ok(SecretText(text.to_owned()))
-            }
-
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretText, E> {
-                Err(E::custom("a secret must be a string"))
-            }
-
-            fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretText, E> {
-                Err(E::custom("a secret must be a string"))
-            }
-
-            fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretText, E> {
-                Err(E::custom("a secret must be a string"))
-            }
-        }
-        deserializer.deserialize_any(Text)
-    }
-}
-
 /// What is being read, a domain at a time.
 struct Reader<'text> {
     lines: Lines<'text>,
@@ -342,8 +223,10 @@ impl Reader<'_> {
         let name = self.name(&toml.name)?;
         let label = format!("project {}/{name}", domain.name);
         let project_id = ProjectId::from_bytes(self.id(toml.id.as_ref(), &toml.name, &label)?);
-        self.mark(&toml.name, label, &[&project_id.to_string()])?;
-        let project = Arc::new(Project { project_id, name: name.clone(), domain_id: domain.domain_id });
+        let quota = Quota { groups: toml.groups, members: toml.members_per_group };
+        self.mark(&toml.name, label, &[&project_id.to_string(), &format!("{quota:?}")])?;
+        let project =
+            Arc::new(Project { project_id, name: name.clone(), domain_id: domain.domain_id, quota });
         self.found.projects.insert(project_id, Arc::clone(&project));
         names.projects.insert(name, project);
         Ok(())
