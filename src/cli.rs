@@ -303,7 +303,8 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
 
     let served = server::block_on(async {
         let stop = signal::stop(arguments.exit_with_parent)?;
-        let mut hang_up = HangUp::new()?;
+        // Without a file to read again, SIGHUP ends the service, as it ends what a terminal leaves behind.
+        let mut hang_up = if arguments.dev { None } else { Some(HangUp::new()?) };
         let ids = Ids::random()?;
         let server = server::build(&settings, &launch, Clock::System, ids).await?;
         let ready_file = arguments.ready_file.as_deref().map(ReadyFile::new).transpose()?;
@@ -314,7 +315,7 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
                 file.write(&ready)?;
             }
             // A closed standard output is no reason to stop.
-            let _ = ready.print(&settings.database.path);
+            let _ = ready.print(&settings.database.path, arguments.ready_file.as_deref());
             tracing::info!(api = %addresses.api, "ready");
             ready::notify_ready();
             Ok(())
@@ -323,7 +324,10 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
             stop.await;
             ready::notify_stopping();
         };
-        server.run(announce, stop, async || hang_up.next().await).await.map_err(CliError::from)
+        server
+            .run(announce, stop, async || signal::next(hang_up.as_mut()).await)
+            .await
+            .map_err(CliError::from)
     });
     let removed = folder.map_or(Ok(()), tempfile::TempDir::close);
     served?;

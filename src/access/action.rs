@@ -224,7 +224,7 @@ impl Action {
         }
     }
 
-    /// The action of this name or alias, whatever its case.
+    /// The action of this name, whatever its case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name().eq_ignore_ascii_case(name))

@@ -1,6 +1,7 @@
 //! From a request to a caller: the bounded body, the credentials, and what a handler extracts of them.
 
 use std::future::{Ready, ready};
+use std::pin::Pin;
 
 use actix_web::body::{self, BodyStream, BoxBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -214,6 +215,9 @@ pub(super) async fn holder(
     if session.expires_at <= now {
         return Err(Unauthenticated::ExpiredToken.into());
     }
+    if identities.credentials_digest(session.user_id) != Some(session.credentials) {
+        return Err(Unauthenticated::UnknownToken.into());
+    }
     // Its user, or the user's project, may be gone since.
     let principal = identities.principal(session.user_id, session.scope, Credential::Token);
     let principal = principal.ok_or(Unauthenticated::UnknownToken)?;
@@ -283,7 +287,7 @@ impl Incoming<'_> {
         }
         match signature.verify(self, secret.expose()) {
             Ok(()) => {
-                locks.succeeded(key, source_ip, self.now);
+                locks.succeeded(key, source_ip);
                 Ok(())
             }
             Err(error) => {
@@ -320,6 +324,28 @@ impl Incoming<'_> {
         let scope = project.map_or(Scope::Domain(domain_id), |project| Scope::Project(project.project_id));
         let principal = self.identities.principal(user.user_id, scope, credential);
         principal.ok_or_else(|| Unauthenticated::UnknownAccessKey.into())
+    }
+}
+
+/// The caller, if the request has credentials in its headers; a route that takes them elsewhere too asks for this.
+#[derive(Debug)]
+pub struct PresentedCaller(pub Option<Caller>);
+
+impl FromRequest for PresentedCaller {
+    type Error = ApiError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let is_presented =
+                [&AUTHORIZATION, &X_AUTH_TOKEN].iter().any(|name| request.headers().contains_key(*name));
+            if !is_presented {
+                return Ok(Self(None));
+            }
+            let body = request.extensions().get::<Bytes>().cloned().unwrap_or_default();
+            Ok(Self(Some(Caller::known(&request, &body).await?)))
+        })
     }
 }
 

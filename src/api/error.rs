@@ -152,6 +152,8 @@ pub enum Failure {
         /// When to come again.
         retry_after: Duration,
     },
+    /// As many logins wait to be checked as may.
+    TooManyLoginsWait,
     /// `X-Subject-Token` names no token that is good.
     NoSuchToken,
     /// The caller has no right.
@@ -314,6 +316,10 @@ impl Failure {
             Self::TooManyLogins { retry_after } => {
                 let seconds = seconds_up(*retry_after);
                 (429, "IAM.0012", format!("Too many failed logins: wait {seconds} s before the next one."))
+            }
+            Self::TooManyLoginsWait => {
+                let message = "The service cannot answer now because too many logins wait: send it again.";
+                (503, "Common.1503", message.to_owned())
             }
             Self::NoSuchToken => (404, "IAM.0004", "X-Subject-Token is invalid in the request".to_owned()),
             Self::Denied { reason: DeniedReason::OtherProject, .. } => {
@@ -526,7 +532,7 @@ impl ResponseError for ApiError {
             Failure::Unauthenticated(_) | Failure::WrongLogin(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("X-Auth-Token"));
             }
-            Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
+            Failure::TooManyLoginsWait | Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Failure::Store(StoreError::TooManyRefusals) => {

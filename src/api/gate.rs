@@ -7,12 +7,16 @@ use std::time::Duration;
 use actix_web::web;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::api::error::Failure;
 use crate::domain::time::Timestamp;
 use crate::identities::lockout::{KeyLocks, LoginLimit, NotNow};
 use crate::identities::password::Hashed;
 
 /// Password checks that run at once. Each takes a core and 19 MiB for a while.
 const PASSWORD_CHECKS_MAX: usize = 2;
+
+/// Logins by password that are checked or wait for it; one more is turned away.
+pub const LOGINS_MAX: usize = 256;
 
 /// Wakes those who wait, when a login is done one way or the other.
 struct TellWhenDropped<'gate>(&'gate Notify);
@@ -31,6 +35,7 @@ pub struct Gate {
     /// Failed logins.
     pub logins: LoginLimit,
     checks: Arc<Semaphore>,
+    places: Semaphore,
     /// Tells those who wait for other logins of the same user that one is done.
     done: Notify,
 }
@@ -43,6 +48,7 @@ impl Gate {
             locks: KeyLocks::new(lock_after_failures),
             logins: LoginLimit::new(login_failures_per_minute),
             checks: Arc::new(Semaphore::new(PASSWORD_CHECKS_MAX)),
+            places: Semaphore::new(LOGINS_MAX),
             done: Notify::new(),
         }
     }
@@ -50,7 +56,7 @@ impl Gate {
     /// Whether `hash` is the password's; what is not is counted for `who` and the address.
     ///
     /// # Errors
-    /// When too many failed; when to come again.
+    /// When too many failed, or too many wait.
     pub async fn log_in(
         &self,
         who: &str,
@@ -58,14 +64,19 @@ impl Gate {
         now: Timestamp,
         hash: Hashed,
         password: String,
-    ) -> Result<bool, Duration> {
+    ) -> Result<bool, Failure> {
+        let Ok(_place) = self.places.try_acquire() else { return Err(Failure::TooManyLoginsWait) };
         // Told after the check is counted, also when whoever asked goes away: the others must not wait for ever.
         let told = TellWhenDropped(&self.done);
         let check = loop {
             let done = self.done.notified();
             match self.logins.begin(who, source_ip, now) {
                 Ok(check) => break check,
-                Err(NotNow::TooMany { retry_after_ms }) => return Err(Duration::from_millis(retry_after_ms)),
+                Err(NotNow::TooMany { retry_after_ms }) => {
+                    return Err(Failure::TooManyLogins {
+                        retry_after: Duration::from_millis(retry_after_ms),
+                    });
+                }
                 Err(NotNow::Wait) => done.await,
             }
         };
@@ -89,5 +100,42 @@ impl Gate {
             is_right
         };
         web::block(check).await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::identities::password::Cost;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    #[tokio::test]
+    async fn two_passwords_are_checked_at_once_and_the_third_waits() {
+        let gate = Gate::new(0, 0);
+        let hash = Hashed::of("right", Cost::Nominal).unwrap();
+        let busy: Vec<_> = (0..PASSWORD_CHECKS_MAX)
+            .map(|_| Arc::clone(&gate.checks).try_acquire_owned().expect("there is room"))
+            .collect();
+        let mut third = pin!(gate.log_in("alice", None, NOW, hash, "right".to_owned()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(matches!(third.as_mut().poll(&mut context), Poll::Pending));
+        drop(busy);
+        assert_eq!(third.await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn as_many_as_there_are_places_may_wait_and_one_more_is_turned_away() {
+        let gate = Gate::new(0, 0);
+        let hash = Hashed::of("right", Cost::Nominal).unwrap();
+        let log_in = || gate.log_in("alice", None, NOW, hash.clone(), "right".to_owned());
+        let all_but_one = gate.places.try_acquire_many(u32::try_from(LOGINS_MAX).unwrap() - 1).unwrap();
+        assert_eq!(log_in().await, Ok(true));
+        let last = gate.places.try_acquire().unwrap();
+        assert_eq!(log_in().await, Err(Failure::TooManyLoginsWait));
+        drop((all_but_one, last));
     }
 }

@@ -13,7 +13,7 @@ use crate::access::policy::{self, Denied, DeniedReason};
 use crate::access::principal::{Credential, Principal, Project, User};
 use crate::access::token;
 use crate::api::body::{Malformed, Object};
-use crate::api::caller::{self, Caller, Holder, JsonBody};
+use crate::api::caller::{self, Caller, Holder, JsonBody, PresentedCaller};
 use crate::api::ecs::parameter;
 use crate::api::error::{ApiError, Dialect, Failure, WrongLogin};
 use crate::api::gate::Gate;
@@ -24,6 +24,7 @@ use crate::domain::command::{Change, Command};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::session::{LoginMethod, Scope, Session, TemporaryKey};
 use crate::domain::time::Timestamp;
+use crate::identities::password::PASSWORD_BYTES_MAX;
 use crate::identities::{Current, DomainRef, Identities, ScopeRef, UserRef, system};
 use crate::store::Store;
 
@@ -55,6 +56,8 @@ pub async fn issue_token(
     desk: Desk,
 ) -> Result<HttpResponse, ApiError> {
     let Login { proof, scope } = Login::parse(body.object()?)?;
+    // Logins wait; their bodies need not.
+    drop((body, request.extensions_mut().remove::<Bytes>()));
     let identities = desk.identities.get();
     let (user, expires_by) = desk.prove(&request, &identities, &proof).await?;
     let scope = identities.scope(&user, &scope).ok_or(Failure::WrongLogin(WrongLogin::Scope))?;
@@ -66,6 +69,7 @@ pub async fn issue_token(
         user_id: user.user_id,
         scope,
         method: proof.method(),
+        credentials: identities.credentials_digest(user.user_id).ok_or(WrongLogin::Password)?,
         lifetime_ms: desk.site.token_lifetime_ms,
         expires_by,
     };
@@ -210,19 +214,26 @@ pub async fn catalog(request: HttpRequest, caller: Caller, desk: Desk) -> Result
 /// See [`Failure::answer`].
 pub async fn issue_temporary_key(
     request: HttpRequest,
+    presented: PresentedCaller,
     body: JsonBody,
     desk: Desk,
 ) -> Result<HttpResponse, ApiError> {
     let asked = TemporaryKeyRequest::parse(body.object()?)?;
     let identities = desk.identities.get();
-    let (principal, expires_by) = if let Some(token) = &asked.token {
-        let holder = caller::holder(&desk.store, &identities, token, desk.clock.now()).await?;
-        (holder.principal, holder.expires_at)
-    } else {
-        let body = request.extensions().get::<Bytes>().cloned().unwrap_or_default();
-        let caller = Caller::known(&request, &body).await?;
-        (caller.principal, caller.expires_at)
+    let (principal, expires_by) = match (&asked.token, presented) {
+        (Some(token), _) => {
+            let holder = caller::holder(&desk.store, &identities, token, desk.clock.now()).await?;
+            (holder.principal, holder.expires_at)
+        }
+        (None, PresentedCaller(Some(caller))) => (caller.principal, caller.expires_at),
+        (None, PresentedCaller(None)) => {
+            let caller = Caller::known(&request, &Bytes::new()).await?;
+            (caller.principal, caller.expires_at)
+        }
     };
+    if identities.credentials_digest(principal.user.user_id).is_none() {
+        return Err(WrongLogin::Password.into());
+    }
     let (access_key, security_token) = (clock::access_key_text()?, clock::secret_text()?);
     let command = Command::IssueTemporaryKey {
         access_key: access_key.parse().map_err(|error| Failure::Internal(format!("{error}")))?,
@@ -288,17 +299,15 @@ impl Desk {
                 Ok((holder.principal.user, holder.expires_at))
             }
             Proof::Password { user, password } => {
-                let named = user;
+                // Nobody has one so long: it need not wait, or be counted.
+                if password.len() > PASSWORD_BYTES_MAX {
+                    return Err(WrongLogin::Password.into());
+                }
+                let who = identities.label(user);
                 let (user, hash) =
-                    identities.login(named).map_err(|error| Failure::Internal(error.to_string()))?;
-                // However it is named, a user that exists is one.
-                let who = user.as_ref().map_or_else(|| named.label(), |user| user.user_id_text().to_owned());
+                    identities.login(user).map_err(|error| Failure::Internal(error.to_string()))?;
                 let source_ip = api::origin(request, Dialect::Iam.door()).source_ip;
-                let is_right = self
-                    .gate
-                    .log_in(&who, source_ip, now, hash, password.clone())
-                    .await
-                    .map_err(|retry_after| Failure::TooManyLogins { retry_after })?;
+                let is_right = self.gate.log_in(&who, source_ip, now, hash, password.clone()).await?;
                 let user = user.filter(|_user| is_right).ok_or(WrongLogin::Password)?;
                 Ok((user, None))
             }
@@ -404,19 +413,6 @@ fn scope_ref(scope: &mut Object) -> Result<ScopeRef, Malformed> {
     let name = project.text("name")?;
     let domain = if project.has("domain") { Some(domain_ref(&mut project.object("domain")?)?) } else { None };
     Ok(ScopeRef::ProjectName { name, domain })
-}
-
-impl UserRef {
-    /// Whom failed logins are counted for.
-    fn label(&self) -> String {
-        let excerpt = |text: &str| Excerpt::of(text).as_str().to_owned();
-        match self {
-            Self::Id(id) => excerpt(id),
-            Self::Name { domain: DomainRef::Id(domain) | DomainRef::Name(domain), name } => {
-                format!("{}/{}", excerpt(domain), excerpt(name))
-            }
-        }
-    }
 }
 
 /// The body of a request for a temporary key.

@@ -245,11 +245,14 @@ pub(crate) fn origin(request: &HttpRequest, door: &'static str) -> Origin {
 
 /// The address that a request counts as coming from.
 fn source_ip(request: &HttpRequest) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip();
+    // A listener on [::] sees IPv4 clients under addresses of its own kind.
+    let peer = request.peer_addr()?.ip().to_canonical();
     let Some(site) = request.app_data::<web::Data<Site>>() else { return Some(peer) };
     if site.trusted_proxies.is_empty() {
         return Some(peer);
     }
-    let hops = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    // What is not text is kept as something that is no address, so that nobody hides behind it.
+    let hops =
+        request.headers().get_all("x-forwarded-for").map(|value| String::from_utf8_lossy(value.as_bytes()));
     Some(site.source_ip(peer, &hops.collect::<Vec<_>>().join(",")))
 }

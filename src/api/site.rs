@@ -36,8 +36,8 @@ impl Site {
             if !is_trusted(&nearest) {
                 break;
             }
-            let Ok(ip) = hop.trim().parse() else { break };
-            nearest = ip;
+            let Ok(ip) = hop.trim().parse::<IpAddr>() else { break };
+            nearest = ip.to_canonical();
         }
         nearest
     }
@@ -85,6 +85,8 @@ mod tests {
             ("10.0.0.1", "10.9.9.9", "10.9.9.9"),
             ("10.0.0.1", "198.51.100.1, nonsense", "10.0.0.1"),
             ("::1", "2001:db8::7", "2001:db8::7"),
+            ("::1", "\u{fffd}, 198.51.100.1", "198.51.100.1"),
+            ("10.0.0.1", "::ffff:198.51.100.1", "198.51.100.1"),
         ] {
             let found = site.source_ip(peer.parse().unwrap(), forwarded_for);
             assert_eq!(found, expected.parse::<IpAddr>().unwrap(), "{peer} {forwarded_for:?}");

@@ -397,14 +397,23 @@ mod tests {
             user_id: USER,
             scope: Scope::Project(PROJECT),
             method: LoginMethod::Password,
+            credentials: TOKEN,
             issued_at: NOW,
             expires_at: NOW.plus_millis(86_400_000),
         }
     }
 
     fn issue_token() -> Command {
-        let Session { digest, user_id, scope, method, .. } = session();
-        Command::IssueToken { digest, user_id, scope, method, lifetime_ms: 86_400_000, expires_by: None }
+        let Session { digest, user_id, scope, method, credentials, .. } = session();
+        Command::IssueToken {
+            digest,
+            user_id,
+            scope,
+            method,
+            credentials,
+            lifetime_ms: 86_400_000,
+            expires_by: None,
+        }
     }
 
     fn revoke() -> Command {

@@ -71,6 +71,8 @@ pub enum Command {
         scope: Scope,
         /// How its holder logged in.
         method: LoginMethod,
+        /// A mark of what its holder logs in with.
+        credentials: SecretDigest,
         /// How long it will be good, in milliseconds.
         lifetime_ms: u64,
         /// The expiry of the token that it was asked for with, which it does not outlive.

@@ -120,6 +120,8 @@ pub struct Session {
     pub scope: Scope,
     /// How its holder logged in.
     pub method: LoginMethod,
+    /// A mark of what its holder logs in with; when that changes, the token is good for nothing.
+    pub credentials: SecretDigest,
     /// When.
     pub issued_at: Timestamp,
     /// From this time on it is good for nothing.

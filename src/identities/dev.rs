@@ -29,6 +29,9 @@ pub const TOKEN: &str = "dev-token";
 /// The token of the control listener.
 pub const CONTROL_TOKEN: &str = "dev-control-token";
 
+/// Of the password's hash.
+const SALT: [u8; 16] = *b"ecs-groupd --dev";
+
 /// What the dev account logs in with.
 #[derive(Clone)]
 pub struct DevSecrets {
@@ -71,10 +74,11 @@ impl DevSecrets {
         })
     }
 
-    /// The account as a file of accounts has it. The password is random or no secret at all, so its hash is cheap.
+    /// The account as a file of accounts has it. The password is random or no secret at all, so its hash is cheap, and
+    /// always the same: tokens outlive a restart.
     pub(super) fn to_toml(&self) -> Result<String, PasswordError> {
         let Self { password, access_key, secret_key, .. } = self;
-        let hash = Hashed::of(password, Cost::Nominal)?;
+        let hash = Hashed::with_salt(password, Cost::Nominal, SALT)?;
         Ok(format!(
             "[[domain]]
              name = '{DOMAIN_NAME}'

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::session::AccessKeyId;
@@ -17,8 +17,16 @@ pub const MINUTE_MS: u64 = 60 * 1000;
 /// How many are counted at once; beyond that the ones that ended go, and then any.
 pub const COUNTED_MAX: usize = 65_536;
 
-/// Who, from where. A request over a Unix socket has no address.
+/// Who, from where. A request over a Unix socket has no address; of IPv6, one network of 64 bits is one place, since
+/// whoever has one address of it has them all.
 type From<K> = (K, Option<IpAddr>);
+
+fn place(source_ip: Option<IpAddr>) -> Option<IpAddr> {
+    match source_ip?.to_canonical() {
+        IpAddr::V6(ip) => Some(IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))),
+        v4 @ IpAddr::V4(_) => Some(v4),
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
@@ -28,32 +36,52 @@ struct Count {
 }
 
 #[derive(Debug)]
-struct Counts<K>(Mutex<HashMap<From<K>, Count>>);
+struct Counts<K>(Mutex<Counted<K>>);
+
+#[derive(Debug)]
+struct Counted<K> {
+    counts: HashMap<From<K>, Count>,
+    /// When those that ended were last looked for.
+    swept_at: Timestamp,
+}
 
 impl<K> Default for Counts<K> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Counted { counts: HashMap::new(), swept_at: Timestamp::default() }))
     }
 }
 
 impl<K: Clone + Eq + Hash> Counts<K> {
-    /// Looks at, and changes, the counts that have not ended.
-    fn with<T>(&self, now: Timestamp, look: impl FnOnce(&mut HashMap<From<K>, Count>) -> T) -> T {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= COUNTED_MAX {
-            counts.retain(|_, count| count.ends_at > now);
-        }
-        if counts.len() >= COUNTED_MAX {
-            let any = counts.keys().next().cloned();
-            any.map(|any| counts.remove(&any));
-        }
-        look(&mut counts)
+    /// The count that has not ended.
+    fn get(&self, key: &From<K>, now: Timestamp) -> Option<Count> {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.counts.get(key).filter(|count| count.ends_at > now).copied()
     }
 
-    fn failures(&self, key: &From<K>, now: Timestamp) -> u32 {
-        self.with(now, |counts| {
-            counts.get(key).filter(|count| count.ends_at > now).map_or(0, |count| count.failures)
-        })
+    /// Changes a count; one that is not there, or has ended, begins as `fresh`.
+    fn change(&self, key: &From<K>, now: Timestamp, fresh: Count, change: impl FnOnce(&mut Count)) {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counted { counts, swept_at } = &mut *counted;
+        if !counts.contains_key(key) && counts.len() >= COUNTED_MAX {
+            if *swept_at != now {
+                counts.retain(|_, count| count.ends_at > now);
+                *swept_at = now;
+            }
+            if counts.len() >= COUNTED_MAX
+                && let Some(any) = counts.keys().next().cloned()
+            {
+                counts.remove(&any);
+            }
+        }
+        let count = counts.entry(key.clone()).or_insert(fresh);
+        if count.ends_at <= now {
+            *count = fresh;
+        }
+        change(count);
+    }
+
+    fn forget(&self, key: &From<K>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.remove(key);
     }
 }
 
@@ -76,28 +104,25 @@ impl KeyLocks {
     /// Whether the key is locked for this address.
     #[must_use]
     pub fn is_locked(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) -> bool {
-        self.failures_max > 0 && self.counts.failures(&(key.clone(), source_ip), now) > self.failures_max
+        let count = || self.counts.get(&(key.clone(), place(source_ip)), now);
+        self.failures_max > 0 && count().is_some_and(|count| count.failures > self.failures_max)
     }
 
     /// Counts a bad signature.
     pub fn failed(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) {
-        if self.failures_max == 0 {
-            return;
+        if self.failures_max > 0 {
+            let fresh = Count { failures: 0, ends_at: now.plus_millis(LOCK_MS) };
+            self.counts.change(&(key.clone(), place(source_ip)), now, fresh, |count| {
+                count.failures += 1;
+                count.ends_at = now.plus_millis(LOCK_MS);
+            });
         }
-        self.counts.with(now, |counts| {
-            let count = counts.entry((key.clone(), source_ip)).or_insert(Count { failures: 0, ends_at: now });
-            if count.ends_at <= now {
-                count.failures = 0;
-            }
-            count.failures += 1;
-            count.ends_at = now.plus_millis(LOCK_MS);
-        });
     }
 
     /// Forgets the bad ones: they were not in a row.
-    pub fn succeeded(&self, key: &AccessKeyId, source_ip: Option<IpAddr>, now: Timestamp) {
+    pub fn succeeded(&self, key: &AccessKeyId, source_ip: Option<IpAddr>) {
         if self.failures_max > 0 {
-            self.counts.with(now, |counts| counts.remove(&(key.clone(), source_ip)));
+            self.counts.forget(&(key.clone(), place(source_ip)));
         }
     }
 }
@@ -146,12 +171,11 @@ impl LoginLimit {
     /// # Errors
     /// [`NotNow`].
     pub fn begin(&self, who: &str, source_ip: Option<IpAddr>, now: Timestamp) -> Result<Check<'_>, NotNow> {
-        let key = (who.to_owned(), source_ip);
+        let key = (who.to_owned(), place(source_ip));
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let in_flight = checked.get(&key).copied().unwrap_or(0);
         if self.failures_max > 0 {
-            let count =
-                self.counts.with(now, |counts| counts.get(&key).filter(|count| count.ends_at > now).copied());
+            let count = self.counts.get(&key, now);
             let failures = count.map_or(0, |count| count.failures);
             if let Some(count) = count.filter(|count| count.failures >= self.failures_max) {
                 return Err(NotNow::TooMany { retry_after_ms: count.ends_at.as_millis() - now.as_millis() });
@@ -165,17 +189,10 @@ impl LoginLimit {
     }
 
     fn failed(&self, key: &From<String>, now: Timestamp) {
-        if self.failures_max == 0 {
-            return;
-        }
-        self.counts.with(now, |counts| {
+        if self.failures_max > 0 {
             let fresh = Count { failures: 0, ends_at: now.plus_millis(MINUTE_MS) };
-            let count = counts.entry(key.clone()).or_insert(fresh);
-            if count.ends_at <= now {
-                *count = fresh;
-            }
-            count.failures += 1;
-        });
+            self.counts.change(key, now, fresh, |count| count.failures += 1);
+        }
     }
 }
 
@@ -233,7 +250,7 @@ mod tests {
     fn a_good_signature_between_starts_the_row_anew_and_0_never_locks() {
         let (locks, never) = (KeyLocks::new(1), KeyLocks::new(0));
         locks.failed(&key(), HERE, NOW);
-        locks.succeeded(&key(), HERE, NOW);
+        locks.succeeded(&key(), HERE);
         locks.failed(&key(), HERE, NOW);
         assert!(!locks.is_locked(&key(), HERE, NOW));
         for _ in 0..100 {
@@ -277,13 +294,22 @@ mod tests {
     }
 
     #[test]
+    fn one_network_of_ipv6_is_one_place_and_an_ipv4_address_is_one_however_it_is_written() {
+        let at = |text: &str| place(Some(text.parse().unwrap()));
+        assert_eq!(at("2001:db8:0:1::7"), at("2001:db8:0:1:ffff::"));
+        assert_ne!(at("2001:db8:0:1::7"), at("2001:db8:0:2::7"));
+        assert_eq!(at("::ffff:192.0.2.1"), at("192.0.2.1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
+    }
+
+    #[test]
     fn no_more_are_counted_than_there_is_room_for() {
         let limit = LoginLimit::new(1);
         for number in 0..=COUNTED_MAX {
             fail(&limit, &number.to_string(), HERE, NOW).unwrap();
         }
-        assert_eq!(limit.counts.0.lock().unwrap().len(), COUNTED_MAX);
+        assert_eq!(limit.counts.0.lock().unwrap().counts.len(), COUNTED_MAX);
         fail(&limit, "later", HERE, NOW.plus_millis(MINUTE_MS)).unwrap();
-        assert_eq!(limit.counts.0.lock().unwrap().len(), 1, "the ones that ended are gone");
+        assert_eq!(limit.counts.0.lock().unwrap().counts.len(), 1, "the ones that ended are gone");
     }
 }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use self::dev::DevSecrets;
 use self::file::IdentitiesError;
@@ -21,6 +21,7 @@ use self::password::{Cost, Hashed, PasswordError};
 use crate::access::policy::document::PolicyDocument;
 use crate::access::principal::{Credential, Domain, Principal, Project, User};
 use crate::access::token;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::{DomainId, ProjectId, UserId};
 use crate::domain::session::{AccessKeyId, Scope, SecretDigest};
 
@@ -40,6 +41,7 @@ pub struct Identities {
     /// `--dev` only: who a caller without credentials is.
     anonymous: Option<(UserId, ProjectId)>,
     marks: BTreeMap<String, [u8; 32]>,
+    /// For a file without any password.
     decoy: OnceLock<Hashed>,
 }
 
@@ -56,9 +58,9 @@ pub struct Account {
 struct UserEntry {
     user: Arc<User>,
     password: Option<Hashed>,
-    /// From everything that the user logs in with; the secrets of its temporary keys come of it, so they end when it
-    /// changes.
-    seed: Seed,
+    /// From everything that the user logs in with; its tokens and temporary keys end when it changes. `None` for a
+    /// user who cannot log in.
+    seed: Option<Seed>,
     granted: Granted,
 }
 
@@ -230,16 +232,25 @@ impl Identities {
         Some((self.user(*user_id)?, secret.clone()))
     }
 
-    /// The secret of a temporary access key. It is kept nowhere: it comes of what its user logs in with.
+    /// A mark of what the user logs in with, which changes when that does; `None` for a user who cannot log in.
+    #[must_use]
+    pub fn credentials_digest(&self, user_id: UserId) -> Option<SecretDigest> {
+        let Seed(seed) = self.users.get(&user_id)?.seed.as_ref()?;
+        Some(SecretDigest::from_bytes(Sha256::digest(seed).into()))
+    }
+
+    /// The secret of a temporary access key. It is kept nowhere: it comes of what its user logs in with. `None` for a
+    /// user who cannot log in.
     #[must_use]
     pub fn temporary_secret(&self, user_id: UserId, access_key: &AccessKeyId) -> Option<SecretKey> {
-        let Seed(seed) = &self.users.get(&user_id)?.seed;
+        let Seed(seed) = self.users.get(&user_id)?.seed.as_ref()?;
         let mac = Hmac::<Sha256>::new_from_slice(seed).ok()?.chain_update(access_key.as_str());
         Some(SecretKey(base16ct::lower::encode_string(&mac.finalize().into_bytes()[..20])))
     }
 
-    /// The user that is named so, and what its password is checked against. A user that is not there, or has no
-    /// password, has a hash as costly as the costliest here, so that the answer takes as long.
+    /// The user that is named so, and what its password is checked against. A name that nobody has, or somebody
+    /// without a password, is checked against some user's hash, always the same one: so it takes as long as a user's
+    /// does, also where not all hashes cost the same.
     ///
     /// # Errors
     /// When the system has no random bytes to give.
@@ -247,20 +258,42 @@ impl Identities {
         let entry = self.find_user(user).and_then(|user_id| self.users.get(&user_id));
         match entry.and_then(|entry| Some((entry, entry.password.clone()?))) {
             Some((entry, password)) => Ok((Some(Arc::clone(&entry.user)), password)),
-            None => Ok((None, self.decoy()?)),
+            None => Ok((None, self.decoy(&self.label(user))?)),
         }
     }
 
-    fn decoy(&self) -> Result<Hashed, PasswordError> {
+    fn decoy(&self, label: &str) -> Result<Hashed, PasswordError> {
+        let mut hashes: Vec<_> =
+            self.users.iter().filter_map(|(id, entry)| Some((id, entry.password.as_ref()?))).collect();
+        hashes.sort_by_key(|(user_id, _)| **user_id);
+        let digest = Sha256::digest(label.as_bytes());
+        let number = usize::from(digest[0]) << 8 | usize::from(digest[1]);
+        if let Some((_, hash)) = hashes.get(number % hashes.len().max(1)) {
+            return Ok((*hash).clone());
+        }
         if let Some(decoy) = self.decoy.get() {
             return Ok(decoy.clone());
         }
-        let passwords = self.users.values().filter_map(|entry| entry.password.as_ref());
-        let costliest = match passwords.max_by_key(|hash| hash.work()) {
-            Some(hash) => hash.clone(),
-            None => Hashed::of("", Cost::Chosen)?,
-        };
-        Ok(self.decoy.get_or_init(|| costliest).clone())
+        let costly = Hashed::of("", Cost::Chosen)?;
+        Ok(self.decoy.get_or_init(|| costly).clone())
+    }
+
+    /// Whom failed logins are counted for: the user's id, however it is named. A name that nobody has is counted under
+    /// the id that it would have, so that the counts do not tell who there is.
+    #[must_use]
+    pub fn label(&self, user: &UserRef) -> String {
+        match (self.find_user(user), user) {
+            (Some(user_id), _) => user_id.to_string(),
+            (None, UserRef::Id(id)) => Excerpt::of(id).as_str().to_owned(),
+            (None, UserRef::Name { domain, name }) => {
+                let named = match domain {
+                    DomainRef::Id(text) | DomainRef::Name(text) => Excerpt::of(text).as_str().to_owned(),
+                };
+                let domain = self.domain(domain).map_or(named, |domain| domain.name.clone());
+                let label = format!("user {domain}/{}", Excerpt::of(name).as_str());
+                UserId::from_bytes(file::id_of_label(&label)).to_string()
+            }
+        }
     }
 
     fn find_user(&self, user: &UserRef) -> Option<UserId> {

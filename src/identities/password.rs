@@ -64,11 +64,18 @@ impl Hashed {
     /// # Errors
     /// When the system has no random bytes to give.
     pub fn of(password: &str, cost: Cost) -> Result<Self, PasswordError> {
+        Self::with_salt(password, cost, clock::secret_bytes()?)
+    }
+
+    /// The same hash for the same password and salt.
+    ///
+    /// # Errors
+    /// None that can happen: the parameters are our own.
+    pub fn with_salt(password: &str, cost: Cost, salt: [u8; 16]) -> Result<Self, PasswordError> {
         let params = match cost {
             Cost::Chosen => Params::default(),
             Cost::Nominal => Params::new(Params::MIN_M_COST, Params::MIN_T_COST, 1, None)?,
         };
-        let salt = clock::secret_bytes::<16>()?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         Ok(Self(argon2.hash_password_with_salt(password.as_bytes(), &salt)?.to_string()))
     }

@@ -7,7 +7,7 @@ mod upkeep;
 use std::fs::Permissions;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -216,8 +216,12 @@ fn identities(settings: &Settings, launch: &Launch) -> Result<(Identities, Optio
 fn control_listen(settings: &Settings, is_dev: bool) -> ControlListen {
     match (&settings.control.listen, settings.api.listen) {
         (ControlListen::Auto, _) if !is_dev => ControlListen::Off,
-        (ControlListen::Auto, api) if api.port() == 0 => ControlListen::Tcp(SocketAddr::new(api.ip(), 0)),
-        (ControlListen::Auto, api) => ControlListen::Tcp(SocketAddr::new(api.ip(), CONTROL_PORT)),
+        (ControlListen::Auto, api) => {
+            // Never for other machines, unless that is said.
+            let ip = if api.ip().is_loopback() { api.ip() } else { Ipv4Addr::LOCALHOST.into() };
+            let port = if api.port() == 0 { 0 } else { CONTROL_PORT };
+            ControlListen::Tcp(SocketAddr::new(ip, port))
+        }
         (configured, _) => configured.clone(),
     }
 }

@@ -24,6 +24,8 @@ pub struct Ready {
 struct DevAccount {
     #[serde(skip)]
     is_anonymous_allowed: bool,
+    #[serde(skip)]
+    is_secret: bool,
     domain_name: &'static str,
     project_id: &'static str,
     project_name: &'static str,
@@ -48,6 +50,7 @@ impl Ready {
             region: settings.api.region.clone(),
             dev: launch.dev.clone().map(|secrets| DevAccount {
                 is_anonymous_allowed: settings.dev.anonymous,
+                is_secret: settings.dev.random_credentials,
                 domain_name: dev::DOMAIN_NAME,
                 project_id: dev::PROJECT_ID,
                 project_name: dev::PROJECT_NAME,
@@ -64,7 +67,7 @@ impl Ready {
     ///
     /// # Errors
     /// When standard output is closed.
-    pub fn print(&self, database: &Path) -> io::Result<()> {
+    pub fn print(&self, database: &Path, ready_file: Option<&Path>) -> io::Result<()> {
         let Self { api_url, control_url, control_token, region, dev } = self;
         let database = database.display();
         let control = control_url.as_deref().unwrap_or("off");
@@ -74,6 +77,11 @@ impl Ready {
             writeln!(out, "  control     {control}")?;
             return out.flush();
         };
+        // What is a secret goes to the file alone, where there is one: standard output is a log in a container.
+        if let (true, Some(file)) = (account.is_secret, ready_file) {
+            writeln!(out, "  control     {control}\n  account     in {}", file.display())?;
+            return out.flush();
+        }
         let DevAccount {
             domain_name, project_id, user_name, password, access_key, secret_key, token, ..
         } = account;

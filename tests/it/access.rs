@@ -333,7 +333,15 @@ fn commands() -> Vec<(Command, Permit)> {
         Command::RegisterServer { project_id: HERE, server },
         Command::UnregisterServer { project_id: HERE, server_id: SERVER },
         Command::ResetDatabase,
-        Command::IssueToken { digest, user_id: USER, scope, method, lifetime_ms: 60_000, expires_by: None },
+        Command::IssueToken {
+            digest,
+            user_id: USER,
+            scope,
+            method,
+            credentials: digest,
+            lifetime_ms: 60_000,
+            expires_by: None,
+        },
         Command::RevokeToken { digest },
         Command::IssueTemporaryKey {
             access_key,

@@ -76,6 +76,7 @@ samples! {
     Failure::WrongLogin(WrongLogin::Password) => Failure::WrongLogin(WrongLogin::Password),
     Failure::WrongLogin(WrongLogin::Scope) => Failure::WrongLogin(WrongLogin::Scope),
     Failure::TooManyLogins { .. } => Failure::TooManyLogins { retry_after: Duration::from_millis(59_999) },
+    Failure::TooManyLoginsWait => Failure::TooManyLoginsWait,
     Failure::NoSuchToken => Failure::NoSuchToken,
     Failure::Denied { reason: DeniedReason::OtherProject, .. }
         => Failure::Denied { reason: DeniedReason::OtherProject, action: Action::DeleteServerGroup, on: None, own: None },

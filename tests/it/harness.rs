@@ -510,9 +510,10 @@ pub fn token_for(client: &Client, domain: &str, user: &str, password: &str, proj
     answer.header("x-subject-token").unwrap().to_owned()
 }
 
-/// An Argon2id hash that costs next to nothing, for a file of accounts.
+/// An Argon2id hash that costs next to nothing, for a file of accounts; always the same for a password, as in a file
+/// that is read again.
 pub fn cheap_hash(password: &str) -> String {
-    Hashed::of(password, Cost::Nominal).unwrap().as_str().to_owned()
+    Hashed::with_salt(password, Cost::Nominal, [7; 16]).unwrap().as_str().to_owned()
 }
 
 /// An access key that signs as the vendor's SDKs do, written anew from "API Request Signing Guide".

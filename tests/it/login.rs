@@ -873,7 +873,15 @@ fn what_has_expired_is_purged_with_one_record_and_without_anything_to_purge_ther
     on_a_store(&database, &clock, async |store| {
         for (name, lifetime_ms) in [("short", 1_000), ("same", 1_000), ("long", 1_001)] {
             let (digest, method) = (token::digest(name), LoginMethod::Password);
-            let token = Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by: None };
+            let token = Command::IssueToken {
+                digest,
+                user_id,
+                scope,
+                method,
+                credentials: digest,
+                lifetime_ms,
+                expires_by: None,
+            };
             store.apply(permit(Action::IssueToken), token).await.unwrap();
             let access_key = name.parse().unwrap();
             let key =

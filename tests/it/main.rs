@@ -12,6 +12,7 @@ mod access;
 mod authz;
 mod bad_input;
 mod batch;
+mod closed_doors;
 mod config;
 mod configuration;
 mod conformance;

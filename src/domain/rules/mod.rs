@@ -158,12 +158,13 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
             member::unregister(facts, *project_id, *server_id)
         }
         Command::ResetDatabase => Ok(Change::DatabaseReset),
-        Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by } => {
+        Command::IssueToken { digest, user_id, scope, method, credentials, lifetime_ms, expires_by } => {
             Ok(Change::TokenIssued(Session {
                 digest: *digest,
                 user_id: *user_id,
                 scope: *scope,
                 method: *method,
+                credentials: *credentials,
                 issued_at: stamp.now,
                 expires_at: expiry(stamp.now, *lifetime_ms, *expires_by),
             }))
@@ -388,7 +389,8 @@ mod tests {
     fn issue(digest: SecretDigest, lifetime_ms: u64, expires_by: Option<Timestamp>) -> Command {
         let user_id = UserId::from_bytes([9; 16]);
         let (scope, method) = (Scope::Project(PROJECTS[0]), LoginMethod::Password);
-        Command::IssueToken { digest, user_id, scope, method, lifetime_ms, expires_by }
+        let credentials = SecretDigest::from_bytes([7; 32]);
+        Command::IssueToken { digest, user_id, scope, method, credentials, lifetime_ms, expires_by }
     }
 
     fn at(facts: &mut Facts, millis: u64, command: &Command) -> Result<Change, Refusal> {

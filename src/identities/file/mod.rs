@@ -267,10 +267,11 @@ impl Reader<'_> {
             self.access_key(key, user_id, &domain.name, &text)?;
             seed.update(&key.secret.get_ref().0);
         }
+        let can_log_in = password.is_some() || !access_keys.is_empty();
+        let seed = can_log_in.then(|| Seed(seed.finalize().into()));
         let user = Arc::new(User::new(user_id, text.clone(), domain.clone(), is_root));
         self.found.users_by_name.insert((domain.domain_id, text.clone()), user_id);
-        let entry =
-            UserEntry { user, password, seed: Seed(seed.finalize().into()), granted: Granted::default() };
+        let entry = UserEntry { user, password, seed, granted: Granted::default() };
         self.found.users.insert(user_id, entry);
         names.users.insert(text, user_id);
         Ok(())
@@ -439,10 +440,7 @@ impl Reader<'_> {
             let parsed = id.get_ref().parse::<ProjectId>();
             (*parsed.map_err(|error| self.lines.wrong(id, format!("id is {error}")))?.as_bytes(), id)
         } else {
-            let digest: [u8; 32] = Sha256::digest(format!("ecs-groupd {label}")).into();
-            let mut bytes = [0; 16];
-            bytes.copy_from_slice(&digest[..16]);
-            (bytes, name)
+            (id_of_label(label), name)
         };
         match self.ids.insert(bytes, label.to_owned()) {
             Some(other) if other != label => {
@@ -462,6 +460,14 @@ impl Reader<'_> {
         self.marks.insert(label, digest.finalize().into());
         Ok(())
     }
+}
+
+/// The id of what has none of its own.
+pub(super) fn id_of_label(label: &str) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(format!("ecs-groupd {label}")).into();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes
 }
 
 /// The roles that a role depends on come with it, as the vendor's console adds them.

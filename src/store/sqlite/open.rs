@@ -15,7 +15,7 @@ use crate::store::{OpenError, Options, StoreError};
 /// "ECSg": what `pragma application_id` of our files says.
 const APPLICATION_ID: i64 = 0x4543_5367;
 /// What `pragma user_version` says after the newest migration.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for somebody else's lock: an operator's `sqlite3` shell, say.

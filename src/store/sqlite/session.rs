@@ -15,7 +15,7 @@ pub(crate) async fn token(
 ) -> Result<Option<Session>, StoreError> {
     let key = &digest.as_bytes()[..];
     let row = sqlx::query!(
-        "select user_id, project_id, domain_id, method, issued_at, expires_at from token where digest = ?",
+        "select user_id, project_id, domain_id, method, credentials, issued_at, expires_at from token where digest = ?",
         key,
     )
     .fetch_optional(conn)
@@ -32,6 +32,9 @@ pub(crate) async fn token(
         user_id: UserId::from_bytes(bytes16("token", &row.user_id)?),
         scope,
         method: row.method.parse().map_err(|_unknown| corrupt("its method"))?,
+        credentials: SecretDigest::from_bytes(
+            row.credentials.try_into().map_err(|_wrong_length| corrupt("credentials"))?,
+        ),
         issued_at: time(row.issued_at).ok_or_else(|| corrupt("issued_at"))?,
         expires_at: time(row.expires_at).ok_or_else(|| corrupt("expires_at"))?,
     }))
@@ -84,16 +87,17 @@ pub(crate) async fn insert_token(conn: &mut SqliteConnection, session: &Session)
         Scope::Project(project_id) => (Some(&project_id.as_bytes()[..]), None),
         Scope::Domain(domain_id) => (None, Some(&domain_id.as_bytes()[..])),
     };
-    let method = session.method.name();
+    let (method, credentials) = (session.method.name(), &session.credentials.as_bytes()[..]);
     let (issued_at, expires_at) = (millis(session.issued_at), millis(session.expires_at));
     let done = sqlx::query!(
-        "insert into token (digest, user_id, project_id, domain_id, method, issued_at, expires_at)
-         values (?, ?, ?, ?, ?, ?, ?)",
+        "insert into token (digest, user_id, project_id, domain_id, method, credentials, issued_at, expires_at)
+         values (?, ?, ?, ?, ?, ?, ?, ?)",
         digest,
         user_id,
         project_id,
         domain_id,
         method,
+        credentials,
         issued_at,
         expires_at,
     )

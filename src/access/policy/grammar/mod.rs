@@ -292,7 +292,10 @@ impl<'de> Visitor<'de> for StatementOf {
             actions: ActionSet::of(|action| is_any_about(&patterns, grammar, action) == is_these),
             is_for_every_resource: match &resources {
                 None => true,
-                Some((true, these)) => has_every_resource(these),
+                // A Deny of everything is one however it is written.
+                Some((true, these)) => {
+                    has_every_resource(these) || effect == Effect::Deny && these.iter().any(is_everything)
+                }
                 // All but some is not all, and a group action has nothing by which to tell: so it never gives a
                 // right, and always takes one.
                 Some((false, all_but)) => effect == Effect::Deny && !has_every_resource(all_but),
@@ -305,6 +308,11 @@ impl<'de> Visitor<'de> for StatementOf {
 
 fn has_every_resource(resources: &[String]) -> bool {
     resources.iter().any(|resource| resource == "*")
+}
+
+#[expect(clippy::ptr_arg, reason = "it is passed as a function")]
+fn is_everything(resource: &String) -> bool {
+    resource.split(':').all(|part| !part.is_empty() && part.bytes().all(|byte| byte == b'*'))
 }
 
 /// An action is meant by its name and by its alias. `?` is a wildcard in 5.0 only.
