@@ -23,7 +23,8 @@ echo "created web: $id"
     surprise "a group is shown in another project"
 [ "$("$openstack" server group list -f value -c Name | tr '\n' ' ')" = "web db " ] || surprise "the list is another"
 echo "listed both"
-[ "$("$openstack" server group list --limit 1 -f value -c Name | head -1)" = web ] || surprise "the first is not web"
+first=$("$openstack" server group list --limit 1 -f value -c Name)
+[ "${first%%$'\n'*}" = web ] || surprise "the first is not web: $first"
 # It asks for /os-server-groups/web first, is told 404, and finds the name in the list.
 for name in web "$id"; do
     [ "$("$openstack" server group show -f value -c id "$name")" = "$id" ] || surprise "$name is another group"
@@ -43,9 +44,10 @@ if OS_AUTH_TYPE=v3token OS_TOKEN=$token "$openstack" token issue >/dev/null 2>&1
     surprise "a revoked token is good"
 fi
 echo "revoked a token"
-"$openstack" versions show -f value | grep -q "compute 2.1 CURRENT .* 2.1 2.60" || surprise "no Nova 2.1 to 2.60"
+versions=$("$openstack" versions show -f value)
+grep -q "compute 2.1 CURRENT .* 2.1 2.60" <<<"$versions" || surprise "no Nova 2.1 to 2.60: $versions"
 for type in compute identity ecs cts; do
-    "$openstack" catalog show -f value -c type "$type" | grep -qx "$type" || surprise "no $type in the catalog"
+    [ "$("$openstack" catalog show -f value -c type "$type")" = "$type" ] || surprise "no $type in the catalog"
 done
 echo "found the versions and the catalog"
 if OS_PASSWORD=wrong "$openstack" token issue >/dev/null 2>&1; then surprise "a wrong password was taken"; fi
