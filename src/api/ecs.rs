@@ -4,6 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::access::action::Action;
 use crate::access::policy::Permit;
@@ -313,8 +314,8 @@ fn wrong_policies(field: String, found: &[String]) -> Malformed {
     Malformed::field(field, format!("must be exactly [{only:?}], and {found}"))
 }
 
-#[derive(Serialize)]
-struct GroupEnvelope<'group> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GroupEnvelope<'group> {
     server_group: GroupBody<'group>,
 }
 
@@ -324,8 +325,8 @@ impl<'group> GroupEnvelope<'group> {
     }
 }
 
-#[derive(Serialize)]
-struct GroupsEnvelope<'group> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GroupsEnvelope<'group> {
     server_groups: Vec<GroupBody<'group>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     page_info: Option<PageInfo>,
@@ -343,13 +344,13 @@ impl<'group> GroupsEnvelope<'group> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PageInfo {
     next_marker: String,
 }
 
 /// A group, in exactly the five keys of the vendor's pages.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct GroupBody<'group> {
     id: String,
     name: &'group str,
@@ -359,7 +360,7 @@ struct GroupBody<'group> {
 }
 
 /// Always `{}`, as in every example of the vendor's.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Metadata {}
 
 impl<'group> GroupBody<'group> {
@@ -374,27 +375,27 @@ impl<'group> GroupBody<'group> {
     }
 }
 
-#[derive(Serialize)]
-struct BatchEnvelope {
+#[derive(Serialize, ToSchema)]
+pub(super) struct BatchEnvelope {
     status: &'static str,
     servers: Vec<BatchServer>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct BatchServer {
     server_id: String,
     status: &'static str,
     fail_reason: String,
 }
 
-#[derive(Serialize)]
-struct LimitsEnvelope {
+#[derive(Serialize, ToSchema)]
+pub(super) struct LimitsEnvelope {
     absolute: Absolute,
 }
 
 /// Nothing but groups and their members is limited here: -1 is "no limit" in the vendor's words, and of what does not
 /// exist here, none is used.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Absolute {
     max_server_groups: u32,
@@ -448,13 +449,13 @@ impl Absolute {
     }
 }
 
-#[derive(Serialize)]
-struct ServerEnvelope<'server> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ServerEnvelope<'server> {
     server: ServerBody<'server>,
 }
 
 /// An ECS, in those of the vendor's keys that clients of groups read.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ServerBody<'server> {
     id: String,
     name: &'server str,
@@ -472,7 +473,7 @@ struct ServerBody<'server> {
     addresses: Metadata,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SchedulerHints {
     group: Vec<String>,
 }

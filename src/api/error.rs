@@ -11,6 +11,7 @@ use actix_web::http::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE}
 use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::access::action::Action;
 use crate::access::policy::DeniedReason;
@@ -593,12 +594,12 @@ impl ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct EcsBody<'answer> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct EcsBody<'answer> {
     error: EcsBodyError<'answer>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EcsBodyError<'answer> {
     message: &'answer str,
     code: &'answer str,
@@ -621,8 +622,8 @@ fn fault_name(status: StatusCode) -> &'static str {
     }
 }
 
-#[derive(Serialize)]
-struct Fault<'answer> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Fault<'answer> {
     code: u16,
     message: &'answer str,
     #[serde(rename = "retryAfter", skip_serializing_if = "Option::is_none")]
@@ -630,26 +631,26 @@ struct Fault<'answer> {
 }
 
 /// IAM v3, whose code is the status.
-#[derive(Serialize)]
-struct IamBody<'answer> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct IamBody<'answer> {
     error: IamBodyError<'answer>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct IamBodyError<'answer> {
     code: u16,
     message: &'answer str,
     title: &'answer str,
 }
 
-#[derive(Serialize)]
-struct IamCodeBody<'answer> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct IamCodeBody<'answer> {
     error_code: &'answer str,
     error_msg: &'answer str,
 }
 
-#[derive(Serialize)]
-struct GatewayBody<'answer> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GatewayBody<'answer> {
     error_msg: &'answer str,
     error_code: &'answer str,
     request_id: String,

@@ -7,6 +7,7 @@ use actix_web::web::{Bytes, Data, Query};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
 
 use crate::access::action::Action;
 use crate::access::policy::{self, Denied, DeniedReason};
@@ -520,12 +521,12 @@ impl Times {
     }
 }
 
-#[derive(Serialize)]
-struct TokenEnvelope<'token> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenEnvelope<'token> {
     token: TokenBody<'token>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TokenBody<'token> {
     methods: [&'static str; 1],
     issued_at: String,
@@ -539,7 +540,7 @@ struct TokenBody<'token> {
     catalog: Vec<ServiceBody>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UserBody<'token> {
     id: &'token str,
     name: &'token str,
@@ -547,20 +548,20 @@ struct UserBody<'token> {
     domain: NamedBody<'token>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ScopedProjectBody<'token> {
     id: String,
     name: &'token str,
     domain: NamedBody<'token>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct NamedBody<'token> {
     id: &'token str,
     name: &'token str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RoleBody {
     id: &'static str,
     name: String,
@@ -608,7 +609,7 @@ fn roles(principal: &Principal) -> Vec<RoleBody> {
     names.map(|name| role(system::named(name).map_or(name, |system| system.internal_name))).collect()
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ServiceBody {
     id: String,
     name: &'static str,
@@ -616,7 +617,7 @@ struct ServiceBody {
     endpoints: [EndpointBody; 1],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EndpointBody {
     id: String,
     interface: &'static str,
@@ -625,19 +626,19 @@ struct EndpointBody {
     url: String,
 }
 
-#[derive(Serialize)]
-struct CatalogEnvelope {
+#[derive(Serialize, ToSchema)]
+pub(super) struct CatalogEnvelope {
     catalog: Vec<ServiceBody>,
     links: SelfLink,
 }
 
-#[derive(Serialize)]
-struct ProjectsEnvelope<'project> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct ProjectsEnvelope<'project> {
     projects: Vec<ProjectBody<'project>>,
     links: Links,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ProjectBody<'project> {
     id: String,
     name: &'project str,
@@ -665,13 +666,13 @@ impl<'project> ProjectBody<'project> {
     }
 }
 
-#[derive(Serialize)]
-struct DomainsEnvelope<'domain> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct DomainsEnvelope<'domain> {
     domains: [DomainBody<'domain>; 1],
     links: Links,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct DomainBody<'domain> {
     id: String,
     name: &'domain str,
@@ -680,13 +681,13 @@ struct DomainBody<'domain> {
     links: SelfLink,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct SelfLink {
     #[serde(rename = "self")]
     own: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Links {
     #[serde(rename = "self")]
     own: String,
@@ -700,12 +701,12 @@ impl Links {
     }
 }
 
-#[derive(Serialize)]
-struct VersionEnvelope {
+#[derive(Serialize, ToSchema)]
+pub(super) struct VersionEnvelope {
     version: Version,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Version {
     id: &'static str,
     status: &'static str,
@@ -713,18 +714,18 @@ struct Version {
     links: [Link; 1],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Link {
     rel: &'static str,
     href: String,
 }
 
-#[derive(Serialize)]
-struct TemporaryKeyEnvelope<'key> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TemporaryKeyEnvelope<'key> {
     credential: TemporaryKeyBody<'key>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TemporaryKeyBody<'key> {
     access: &'key str,
     secret: &'key str,

@@ -9,11 +9,13 @@ pub mod caller;
 pub mod ecs;
 pub mod error;
 pub mod exchange;
+pub mod explorer;
 pub mod gate;
 pub mod health;
 pub mod iam;
 pub mod nova;
 pub mod once;
+pub mod openapi;
 pub mod site;
 pub mod target;
 mod unread;
@@ -150,6 +152,9 @@ pub fn routes() -> Vec<Route> {
         Route::new(Method::GET, "/v3/auth/domains", Known, iam::domains),
         Route::new(Method::GET, "/v3/auth/catalog", Known, iam::catalog),
         Route::new(Method::POST, TEMPORARY_KEYS, Open, iam::issue_temporary_key),
+        Route::new(Method::GET, "/openapi.json", Open, openapi::show),
+        Route::new(Method::GET, "/explorer", Open, explorer::page),
+        Route::new(Method::GET, "/explorer/{file}", Open, explorer::file),
         Route::new(Method::GET, "/livez", Open, health::live),
         Route::new(Method::GET, "/readyz", Open, health::ready),
     ]

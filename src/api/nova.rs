@@ -12,6 +12,7 @@ use actix_web::web::{Data, Query};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::access::action::Action;
 use crate::api::caller::{Caller, JsonBody};
@@ -449,18 +450,21 @@ fn envelope(group: &ServerGroup, project_id: ProjectId, version: Version) -> Gro
     GroupEnvelope { server_group: GroupBody::of(group, project_id, version) }
 }
 
-#[derive(Serialize)]
-struct GroupEnvelope<'group> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeGroupEnvelope)]
+pub(super) struct GroupEnvelope<'group> {
     server_group: GroupBody<'group>,
 }
 
-#[derive(Serialize)]
-struct GroupsEnvelope<'group> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeGroupsEnvelope)]
+pub(super) struct GroupsEnvelope<'group> {
     server_groups: Vec<GroupBody<'group>>,
 }
 
 /// A group, in just the keys of its microversion.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeGroupBody)]
 struct GroupBody<'group> {
     id: String,
     name: &'group str,
@@ -479,7 +483,7 @@ struct GroupBody<'group> {
     user_id: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Empty {}
 
 impl<'group> GroupBody<'group> {
@@ -500,28 +504,34 @@ impl<'group> GroupBody<'group> {
     }
 }
 
-#[derive(Serialize)]
-struct LimitsEnvelope {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeLimitsEnvelope)]
+pub(super) struct LimitsEnvelope {
     limits: Limits,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeLimits)]
 struct Limits {
+    #[schema(value_type = Vec<Object>)]
     rate: [(); 0],
     absolute: Absolute,
 }
 
-#[derive(Serialize)]
-struct VersionsEnvelope {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeVersionsEnvelope)]
+pub(super) struct VersionsEnvelope {
     versions: [ListedVersion; 2],
 }
 
-#[derive(Serialize)]
-struct VersionEnvelope {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeVersionEnvelope)]
+pub(super) struct VersionEnvelope {
     version: ShownVersion,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeShownVersion)]
 struct ShownVersion {
     #[serde(flatten)]
     listed: ListedVersion,
@@ -529,7 +539,8 @@ struct ShownVersion {
     media_types: [MediaType; 1],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeListedVersion)]
 struct ListedVersion {
     id: &'static str,
     status: &'static str,
@@ -554,13 +565,14 @@ impl ListedVersion {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = NativeLink)]
 struct Link {
     rel: &'static str,
     href: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct MediaType {
     base: &'static str,
     r#type: String,

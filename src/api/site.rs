@@ -1,9 +1,11 @@
 //! Where the service stands, as its clients see it.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HOST;
+use actix_web::web::Bytes;
 use ipnet::IpNet;
 
 use crate::domain::rules::Limits;
@@ -23,6 +25,13 @@ pub struct Site {
     pub microversion_max: u16,
     /// What a project may hold, where it has no quota of its own. Settings `quota.*`.
     pub limits: Limits,
+    /// With `--dev`, its project, which is the only one.
+    pub dev_project: Option<&'static str>,
+    /// With `--dev` and its well-known credentials, their token. No other token may ever stand here: the explorer's
+    /// page shows it to everybody.
+    pub dev_token: Option<&'static str>,
+    /// What `/openapi.json` answers, once it was asked for.
+    pub document: OnceLock<Bytes>,
 }
 
 impl Site {
@@ -75,6 +84,9 @@ mod tests {
             token_lifetime_ms: 0,
             microversion_max: 60,
             limits,
+            dev_project: None,
+            dev_token: None,
+            document: OnceLock::new(),
         };
         for (peer, forwarded_for, expected) in [
             ("192.0.2.1", "198.51.100.1", "192.0.2.1"),

@@ -24,10 +24,11 @@ use tokio::sync::oneshot;
 
 use self::upkeep::Upkeep;
 use crate::access::token;
+use crate::api::site::Site;
 use crate::api::{self, exchange};
 use crate::clock::{self, Clock, Ids, NoEntropy};
 use crate::control;
-use crate::identities::dev::DevSecrets;
+use crate::identities::dev::{self, DevSecrets};
 use crate::identities::file::{self, IdentitiesError};
 use crate::identities::{Current, Identities};
 use crate::meter::Meter;
@@ -185,7 +186,7 @@ pub async fn build(
         store: Arc::clone(&store),
         identities,
         gate: Arc::new(settings.gate()),
-        site: Arc::new(settings.site()),
+        site: Arc::new(site(settings, launch)),
         clock,
         ids: Arc::clone(&ids),
         limits: settings.http_limits(),
@@ -210,6 +211,13 @@ fn identities(settings: &Settings, launch: &Launch) -> Result<(Identities, Optio
         None if path == Path::new("") => Err(ServeError::NoIdentities),
         None => Ok((file::read(path)?, Some(path.clone()))),
     }
+}
+
+/// Where the service stands, and what the explorer's page may know of `--dev`.
+fn site(settings: &Settings, launch: &Launch) -> Site {
+    let Some(secrets) = &launch.dev else { return settings.site() };
+    let dev_token = (secrets.token == dev::TOKEN).then_some(dev::TOKEN);
+    Site { dev_project: Some(dev::PROJECT_ID), dev_token, ..settings.site() }
 }
 
 /// What `control.listen` means.

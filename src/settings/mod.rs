@@ -7,6 +7,7 @@ mod source;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Source};
@@ -549,6 +550,9 @@ impl Settings {
             token_lifetime_ms: self.access.token_lifetime_s * 1000,
             microversion_max: self.nova.microversion_max.0,
             limits: self.limits(),
+            dev_project: None,
+            dev_token: None,
+            document: OnceLock::new(),
         }
     }
 

@@ -112,6 +112,9 @@ const TABLE: &[(&str, &str, [&str; CALLERS.len()])] = &[
     ("GET", "/v3/auth/domains", [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "200", "200", "200", "200", "200"]),
     ("GET", "/v3/auth/catalog", [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "200", "200", "200", "200", "200"]),
     ("POST", TEMPORARY_KEYS, [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "201", "201", "201", "201", "201"]),
+    ("GET", "/openapi.json", ["200"; 8]),
+    ("GET", "/explorer", ["200"; 8]),
+    ("GET", "/explorer/{file}", ["200"; 8]),
     ("GET", "/livez", ["200"; 8]),
     ("GET", "/readyz", ["200"; 8]),
 ];
@@ -316,7 +319,7 @@ impl World {
 
     /// The path with its parameters filled in; a group is a new one of the project that is asked for.
     fn path(&self, pattern: &str) -> String {
-        let mut path = pattern.replace("{project_id}", HERE);
+        let mut path = pattern.replace("{project_id}", HERE).replace("{file}", "explorer.js");
         if path.contains("{server_group_id}") || path.contains("{server_id}") {
             let group = self.create_group();
             let server = format!("00000000-0000-4000-8000-{:012}", self.made.get());

@@ -34,6 +34,7 @@ mod log_lines;
 mod login;
 mod manners;
 mod one_batch;
+mod openapi;
 mod policy;
 mod refusals;
 mod routes;
