@@ -82,6 +82,9 @@ struct Serve {
     /// Let other machines reach the service without TLS: passwords and tokens can be read on the way.
     #[arg(long)]
     insecure_http: bool,
+    /// Go on with an audit log that was cut or changed, or whose key is lost; that is recorded.
+    #[arg(long)]
+    accept_audit_loss: bool,
     /// Keep the database in a fresh temporary directory, and remove it at exit.
     #[arg(long, conflicts_with = "database")]
     ephemeral: bool,
@@ -299,7 +302,11 @@ fn serve(arguments: &Serve) -> Result<(), CliError> {
         (true, false) => Some(DevSecrets::well_known()),
         (true, true) => Some(DevSecrets::random()?),
     };
-    let launch = Launch { dev, is_insecure_http_allowed: arguments.insecure_http };
+    let launch = Launch {
+        dev,
+        is_insecure_http_allowed: arguments.insecure_http,
+        is_loss_accepted: arguments.accept_audit_loss,
+    };
 
     let served = server::block_on(async {
         let stop = signal::stop(arguments.exit_with_parent)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Transactions that committed.
+    /// Transactions with attempts that committed.
     pub commits: Counter,
     /// Audit records that committed; by `commits`, the mean batch.
     pub records: Counter,

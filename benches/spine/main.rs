@@ -1,4 +1,4 @@
-//! The benchmark: `cargo bench --profile dist`. Needs Debian's `wrk`, a few gigabytes of disk and about ten minutes.
+//! The benchmark: `cargo bench --profile dist`. Needs Debian's `wrk`, 8 GB of disk and about a quarter of an hour.
 //!
 //! It prints ratios from one interleaved run, since machines differ and are noisy; absolute rates stand beside them.
 //! `cargo bench --profile dist -- creates` runs one section; `--quick` shortens every run.
@@ -8,6 +8,7 @@ mod access;
 mod contender;
 mod load;
 mod naive;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Whatever went wrong; the benchmark stops at the first.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const SECTIONS: [&str; 5] = ["creates", "reads", "access", "million", "footprint"];
+const SECTIONS: [&str; 6] = ["creates", "reads", "access", "million", "traces", "footprint"];
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -69,6 +70,9 @@ fn main() -> Result<(), Error> {
     }
     if is_wanted("million") {
         bench.million()?;
+    }
+    if is_wanted("traces") {
+        bench.traces(if is_quick { 50 } else { 300 })?;
     }
     if is_wanted("footprint") {
         bench.footprint(if is_quick { 5 } else { 60 })?;
@@ -273,6 +277,15 @@ impl Bench {
         }
         println!();
         Ok(())
+    }
+
+    /// The audit log listed, with 10,000 records and with 10,000,000.
+    fn traces(&self, times: u32) -> Result<(), Error> {
+        println!("the audit log, with 10,000 and with 10,000,000 records, {times} times each, interleaved\n");
+        let (small, large) = (self.database("few-records"), self.database("many-records"));
+        traces::compare(&small, &large, times)?;
+        remove(&small)?;
+        remove(&large)
     }
 
     /// Start-up, memory and size.

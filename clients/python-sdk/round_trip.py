@@ -5,8 +5,8 @@
     venv/bin/pip install -r requirements.txt
     venv/bin/python round_trip.py ready.json
 
-It creates, lists, shows and deletes groups with each kind of credentials that the SDK has, and asks the identity
-service what the SDK asks it. It prints a line for each step, and stops with exit status 1 at the first surprise. The
+It creates, lists, shows and deletes groups with each kind of credentials that the SDK has, asks the identity service
+what the SDK asks it, and reads in the audit log what it did. It prints a line for each step, and stops with exit status 1 at the first surprise. The
 groups that it made are then still there.
 
 Wrong secrets are tried too, four times in all: fewer than lock the access key.
@@ -20,6 +20,7 @@ from huaweicloudsdkcore.auth.credentials import BasicCredentials, GlobalCredenti
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException, SdkException
 from huaweicloudsdkcore.http.http_handler import HttpHandler
 from huaweicloudsdkcore.region.region import Region
+from huaweicloudsdkcts.v3 import CtsClient, ListOperationsRequest, ListTracesRequest
 from huaweicloudsdkecs.v2 import (
     CreateServerGroupOption,
     CreateServerGroupRequest,
@@ -246,6 +247,73 @@ def identity(server):
     step(f"  looked the account up: {credentials.domain_id}")
 
 
+def traces_of_pages(client, **filters):
+    """All traces that the filters leave, a page of two at a time."""
+    traces = []
+    marker = None
+    while True:
+        response = client.list_traces(ListTracesRequest(trace_type="system", limit=2, next=marker, **filters))
+        expect_equal(response.meta_data.count, len(response.traces), "the count of a page of traces")
+        traces.extend(response.traces)
+        marker = response.meta_data.marker
+        if not marker:
+            ids = [trace.trace_id for trace in traces]
+            expect_equal(len(ids), len(set(ids)), "how many traces the pages have, and how many of them differ")
+            return traces
+        expect_equal(marker, traces[-1].trace_id, "the marker of a page of traces")
+
+
+def audit(server):
+    step("the audit log, with BasicCredentials")
+    credentials = BasicCredentials(server.access_key, server.secret_key, server.project_id)
+    ecs = ecs_client(server, credentials)
+    client = CtsClient.new_builder().with_region(server.region).with_credentials(credentials).build()
+
+    group_id = create(ecs, "audited")
+    ecs.delete_server_group(DeleteServerGroupRequest(server_group_id=group_id))
+    expect_refusal(
+        lambda: ecs.delete_server_group(DeleteServerGroupRequest(server_group_id=group_id)), 404, "Ecs.1000")
+    traces = traces_of_pages(client, resource_id=group_id)
+    expect_equal([(trace.trace_name, trace.trace_rating, trace.code) for trace in traces],
+                 [("deleteServerGroup", "warning", "404"), ("deleteServerGroup", "normal", "204"),
+                  ("createServerGroup", "normal", "200")], "the traces of the group, newest first")
+    trace = traces[-1]
+    expect_equal((trace.service_type, trace.resource_type, trace.resource_id, trace.resource_name, trace.trace_type),
+                 ("ECS", "serverGroup", group_id, "audited", "ApiCall"), "what the trace is about")
+    expect_equal(json.loads(trace.request), {"server_group": {"name": "audited", "policies": ["anti-affinity"]}},
+                 "the request of the trace")
+    expect_equal(json.loads(trace.response), {"server_group": {"id": group_id}}, "the response of the trace")
+    expect_equal(trace.user.access_key_id, server.access_key, "the access key of the trace")
+    expect(trace.user.name and trace.user.domain.name and trace.source_ip and trace.request_id,
+           f"the trace does not say who made the request from where: {trace}")
+    expect_equal((trace.read_only, trace.user.principal_is_root_user), (False, "true"), "two flags of the trace")
+    step(f"  listed the traces of one group: {len(traces)}")
+
+    everything = traces_of_pages(client)
+    expect(len(everything) > len(traces), f"there are only {len(everything)} traces")
+    times = [trace.record_time for trace in everything]
+    expect_equal(times, sorted(times, reverse=True), "the times of the traces")
+    in_window = traces_of_pages(client, _from=trace.record_time, to=traces[0].record_time)
+    expect({each.trace_id for each in traces} <= {each.trace_id for each in in_window},
+           "from and to leave out what was recorded then")
+    only = client.list_traces(ListTracesRequest(trace_type="system", trace_id=trace.trace_id))
+    expect_equal([each.trace_id for each in only.traces], [trace.trace_id], "the trace of an id")
+    step(f"  listed all traces: {len(everything)}")
+
+    expect_refusal(lambda: client.list_traces(ListTracesRequest(trace_type="system", limit=201)), 400, "CTS.0300",
+                   "limit must be a whole number from 0 to 200")
+    step("  refused a limit of 201")
+
+    request = ListOperationsRequest(service_type="ECS", resource_type="serverGroup")
+    operations = client.list_operations(request).operations
+    expect_equal([(each.service_type, each.resource_type) for each in operations], [("ECS", "serverGroup")],
+                 "the services and resource types of the operations")
+    expect({each.trace_name for each in traces} <= set(operations[0].operation_list),
+           f"the operations lack one that has a trace: {operations[0].operation_list}")
+    expect(len(client.list_operations(ListOperationsRequest()).operations) > 1, "there is only one resource type")
+    step(f"  listed the operations on groups: {len(operations[0].operation_list)}")
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit("usage: round_trip.py READY_FILE")
@@ -257,6 +325,7 @@ def main():
         without_project_id(server)
         with_derived_key(server)
         identity(server)
+        audit(server)
     except (Surprise, SdkException) as surprise:
         sys.exit(f"SURPRISE: {surprise}")
     step("all as expected")

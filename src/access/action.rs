@@ -49,6 +49,22 @@ pub enum Action {
     ReloadIdentities,
     /// Write down how much was not recorded.
     SummarizeRefusals,
+    /// Delete every group of one project.
+    ResetProject,
+    /// List a project's audit records.
+    ListTraces,
+    /// Start the service.
+    StartService,
+    /// Stop it.
+    StopService,
+    /// Give the database another schema.
+    MigrateDatabase,
+    /// Go on with a log that is not the one that its newest checkpoint tells of.
+    AcceptAuditLoss,
+    /// Sign checkpoints with another key.
+    ChangeCheckpointKey,
+    /// Delete records that stand in a sealed segment.
+    SealSegment,
 }
 
 /// Who can be given the right to an action, and by what.
@@ -90,6 +106,10 @@ pub enum Subject {
     Identities,
     /// The audit log itself.
     AuditLog,
+    /// A project as a whole.
+    Project,
+    /// The service itself.
+    Service,
 }
 
 impl Subject {
@@ -104,6 +124,8 @@ impl Subject {
             Self::TemporaryKey => "temporary_key",
             Self::Identities => "identities",
             Self::AuditLog => "audit_log",
+            Self::Project => "project",
+            Self::Service => "service",
         }
     }
 }
@@ -127,7 +149,7 @@ pub struct Row {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 28] = [
         Self::CreateServerGroup,
         Self::ListServerGroups,
         Self::ShowServerGroup,
@@ -148,6 +170,14 @@ impl Action {
         Self::PurgeExpired,
         Self::ReloadIdentities,
         Self::SummarizeRefusals,
+        Self::ResetProject,
+        Self::ListTraces,
+        Self::StartService,
+        Self::StopService,
+        Self::MigrateDatabase,
+        Self::AcceptAuditLoss,
+        Self::ChangeCheckpointKey,
+        Self::SealSegment,
     ];
 
     /// The table.
@@ -201,6 +231,23 @@ impl Action {
             Self::SummarizeRefusals => {
                 own("ecs-groupd:audit:summarizeRefusals", Subject::AuditLog, GrantedBy::Operator)
             }
+            Self::ResetProject => own("ecs-groupd:project:reset", Subject::Project, GrantedBy::Operator),
+            Self::ListTraces => {
+                let row = own("cts:trace:list", Subject::AuditLog, GrantedBy::PolicyDocument);
+                Row { level: List, ..row }
+            }
+            Self::StartService => own("ecs-groupd:service:start", Subject::Service, GrantedBy::Operator),
+            Self::StopService => own("ecs-groupd:service:stop", Subject::Service, GrantedBy::Operator),
+            Self::MigrateDatabase => {
+                own("ecs-groupd:database:migrate", Subject::Database, GrantedBy::Operator)
+            }
+            Self::AcceptAuditLoss => {
+                own("ecs-groupd:audit:acceptLoss", Subject::AuditLog, GrantedBy::Operator)
+            }
+            Self::ChangeCheckpointKey => {
+                own("ecs-groupd:audit:changeKey", Subject::AuditLog, GrantedBy::Operator)
+            }
+            Self::SealSegment => own("ecs-groupd:audit:sealSegment", Subject::AuditLog, GrantedBy::Operator),
         }
     }
 
@@ -221,6 +268,13 @@ impl Action {
             Command::PurgeExpired => Self::PurgeExpired,
             Command::ReloadIdentities { .. } => Self::ReloadIdentities,
             Command::SummarizeRefusals { .. } => Self::SummarizeRefusals,
+            Command::ResetProject { .. } => Self::ResetProject,
+            Command::StartService { .. } => Self::StartService,
+            Command::StopService => Self::StopService,
+            Command::MigrateDatabase { .. } => Self::MigrateDatabase,
+            Command::AcceptAuditLoss { .. } => Self::AcceptAuditLoss,
+            Command::ChangeCheckpointKey { .. } => Self::ChangeCheckpointKey,
+            Command::SealSegment { .. } => Self::SealSegment,
         }
     }
 

@@ -109,7 +109,9 @@ impl Object {
     /// When it is missing, not a whole number, or out of `range`.
     pub fn whole_number(&mut self, name: &str, range: RangeInclusive<u64>) -> Result<u64, Malformed> {
         let value = self.take(name)?;
-        if let Some(number) = value.as_u64().filter(|number| range.contains(number)) {
+        // JSON has one kind of number: 900.0 is 900.
+        let whole = value.as_u64().or_else(|| value.as_f64()?.to_string().parse().ok());
+        if let Some(number) = whole.filter(|number| range.contains(number)) {
             return Ok(number);
         }
         let (least, most) = range.into_inner();

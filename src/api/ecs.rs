@@ -1,5 +1,7 @@
 //! ECS v1, the group family: groups, their members, quotas, and what clients of groups ask about an ECS.
 
+use std::borrow::Cow;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Query};
@@ -458,7 +460,7 @@ pub(super) struct ServerEnvelope<'server> {
 #[derive(Serialize, ToSchema)]
 struct ServerBody<'server> {
     id: String,
-    name: &'server str,
+    name: Cow<'server, str>,
     status: &'static str,
     tenant_id: String,
     #[serde(rename = "OS-EXT-STS:vm_state")]
@@ -495,7 +497,8 @@ impl<'server> ServerEnvelope<'server> {
         Self {
             server: ServerBody {
                 id: server_id.to_string(),
-                name: registered.map_or("", |server| server.name.as_str()),
+                name: registered
+                    .map_or_else(|| server_id.to_string().into(), |server| server.name.as_str().into()),
                 status: status.as_str(),
                 tenant_id: project_id.to_string(),
                 vm_state,

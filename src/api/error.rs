@@ -2,7 +2,7 @@
 //!
 //! [`Failure::answer`] is one exhaustive match; `tests/it/snapshots/` holds it as a table, so that a review sees
 //! every code in one diff. Codes and messages are the vendor's ("Error Codes", ECS; "Error Codes", API Gateway;
-//! "Error Codes", IAM). How they are written is the dialect's, and the dialect is the path's.
+//! "Error Codes", IAM; "Error Codes", CTS). How they are written is the dialect's, and the dialect is the path's.
 
 use std::fmt;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub enum Dialect {
     Iam,
     /// The native OpenStack interface, Nova's.
     Nova,
+    /// CTS v3, which shares its first segment with IAM.
+    Cts,
     /// The control listener, which is ours.
     Control,
 }
@@ -44,7 +46,13 @@ impl Dialect {
     /// The dialect of a path.
     #[must_use]
     pub fn of(path: &str) -> Self {
-        match path.split('/').nth(1) {
+        let mut segments = path.trim_end_matches('/').split('/').skip(1);
+        match segments.next() {
+            Some("v3")
+                if matches!((segments.nth(1), segments.next()), (Some("traces" | "operations"), None)) =>
+            {
+                Self::Cts
+            }
             Some("v3" | "v3.0") => Self::Iam,
             Some("v2.1" | "v2") => Self::Nova,
             Some("control") => Self::Control,
@@ -57,7 +65,7 @@ impl Dialect {
     pub const fn door(self) -> &'static str {
         match self {
             Self::Ecs => "v1",
-            Self::Iam => "v3",
+            Self::Iam | Self::Cts => "v3",
             Self::Nova => "v2.1",
             Self::Control => "control",
         }
@@ -196,6 +204,10 @@ pub enum Failure {
         /// The newest one.
         most: String,
     },
+    /// A query for traces breaks a rule of CTS, or takes too long.
+    TraceQuery(String),
+    /// The caller has no right to the traces of the URL's project.
+    TracesDenied(DeniedReason),
     /// The store refused, failed, or does not know.
     Store(StoreError),
     /// A mistake in this program.
@@ -352,6 +364,20 @@ impl Failure {
                 let range = format!("Minimum is 2.1 and maximum is {most}.");
                 (406, "Ecs.0005", format!("Version {asked} is not supported by the API. {range}"))
             }
+            Self::TraceQuery(message) => (400, "CTS.0300", message.clone()),
+            Self::TracesDenied(DeniedReason::OtherProject) => {
+                let message = "project_id in token mismatches with project_id in url.";
+                (403, "CTS.0013", message.to_owned())
+            }
+            Self::TracesDenied(
+                DeniedReason::NotAllowed
+                | DeniedReason::ExplicitlyDenied
+                | DeniedReason::NotOnesOwn
+                | DeniedReason::OperatorOnly,
+            ) => {
+                let action = Action::ListTraces.name();
+                (403, "CTS.0013", format!("Policy doesn't allow {action} to be performed."))
+            }
             Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(&group.as_str())),
             Self::Store(StoreError::Refused(refusal)) => refusal_row(refusal),
             Self::Store(StoreError::TooManyRefusals) => {
@@ -367,6 +393,7 @@ impl Failure {
                     Unavailable::QueueFull | Unavailable::Busy | Unavailable::Stopping => {
                         "nothing was changed; send it again"
                     }
+                    Unavailable::LogInDoubt => "nothing was changed; tell the operator",
                     Unavailable::DiskFull => "nothing was changed; send it again when there is space",
                 };
                 (503, "Common.1503", format!("The service cannot answer now because {reason}: {what_next}."))
@@ -574,11 +601,19 @@ impl ApiError {
                 let fault = Fault { code: status.as_u16(), message: &message, retry_after };
                 serde_json::to_vec(&std::collections::BTreeMap::from([(fault_name(status), fault)]))
             }
-            Dialect::Control => serde_json::to_vec(&std::collections::BTreeMap::from([("error", &message)])),
+            Dialect::Control => {
+                // For people, and nobody's dialect.
+                let message = match &self.0 {
+                    Failure::Store(StoreError::Refused(refusal)) => refusal.to_string(),
+                    _ => message,
+                };
+                serde_json::to_vec(&std::collections::BTreeMap::from([("error", message)]))
+            }
             Dialect::Ecs => serde_json::to_vec(&EcsBody { error: EcsBodyError { message: &message, code } }),
+            Dialect::Cts => serde_json::to_vec(&CodeBody { error_code: code, error_msg: &message }),
             // Two shapes stand in IAM's documents; these codes stand in the second.
             Dialect::Iam if matches!(code, "IAM.0002" | "IAM.0012") => {
-                serde_json::to_vec(&IamCodeBody { error_code: code, error_msg: &message })
+                serde_json::to_vec(&CodeBody { error_code: code, error_msg: &message })
             }
             Dialect::Iam => {
                 let message = match &self.0 {
@@ -643,8 +678,9 @@ struct IamBodyError<'answer> {
     title: &'answer str,
 }
 
+/// CTS v3, and some of IAM's.
 #[derive(Serialize, ToSchema)]
-pub(super) struct IamCodeBody<'answer> {
+pub(super) struct CodeBody<'answer> {
     error_code: &'answer str,
     error_msg: &'answer str,
 }

@@ -1,6 +1,8 @@
 //! IAM v3, as far as clients need it to log in: tokens, projects, domains, the catalogue and temporary access keys
 //! ("Token Management", "Project Management", "Access Key Management", IAM).
 
+use std::num::IntErrorKind;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::{Bytes, Data, Query};
@@ -456,6 +458,8 @@ fn paged<T>(items: Vec<T>, query: &[(String, String)]) -> Result<Vec<T>, Malform
         None => Ok(None),
         Some(text) => match text.parse::<usize>() {
             Ok(number) if number > 0 => Ok(Some(number)),
+            // No list is that long.
+            Err(error) if *error.kind() == IntErrorKind::PosOverflow => Ok(Some(usize::MAX)),
             _ => {
                 let rule = format!("must be a whole number from 1, and is {}", Excerpt::of(text));
                 Err(Malformed::field(name, rule))

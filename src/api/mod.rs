@@ -6,6 +6,7 @@
 
 pub mod body;
 pub mod caller;
+pub mod cts;
 pub mod ecs;
 pub mod error;
 pub mod exchange;
@@ -118,6 +119,8 @@ pub fn routes() -> Vec<Route> {
     const LEGACY_GROUPS: &str = "/v2/{project_id}/os-server-groups";
     const LEGACY_GROUP: &str = "/v2/{project_id}/os-server-groups/{server_group_id}";
     const LEGACY_LIMITS: &str = "/v2/{project_id}/limits";
+    const TRACES: &str = "/v3/{project_id}/traces";
+    const OPERATIONS: &str = "/v3/{project_id}/operations";
     const MEMBER_ACTIONS: [Action; 2] = [Action::AddServerGroupMember, Action::DeleteServerGroupMember];
     use Guard::{Known, Open, Permitted, PermittedByBody};
     vec![
@@ -152,6 +155,8 @@ pub fn routes() -> Vec<Route> {
         Route::new(Method::GET, "/v3/auth/domains", Known, iam::domains),
         Route::new(Method::GET, "/v3/auth/catalog", Known, iam::catalog),
         Route::new(Method::POST, TEMPORARY_KEYS, Open, iam::issue_temporary_key),
+        Route::new(Method::GET, TRACES, Permitted(Action::ListTraces), cts::list),
+        Route::new(Method::GET, OPERATIONS, Permitted(Action::ListTraces), cts::operations),
         Route::new(Method::GET, "/openapi.json", Open, openapi::show),
         Route::new(Method::GET, "/explorer", Open, explorer::page),
         Route::new(Method::GET, "/explorer/{file}", Open, explorer::file),

@@ -4,12 +4,14 @@
 //! One group has two faces: what is made here is seen on v1, and the other way round.
 
 use std::future::{Ready, ready};
+use std::sync::LazyLock;
 
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, VARY};
 use actix_web::web::{Data, Query};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
+use regex::Regex;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -373,14 +375,7 @@ fn read_name(value: Value) -> Result<GroupName, Failure> {
         chars if chars > NAME_CHARS_MAX => return Err(invalid_field("name", &shown(), "is too long")),
         _ => {}
     }
-    let is_printable = |character: char| {
-        u32::from(character) <= 0xffff
-            && !character.is_control()
-            && (!character.is_whitespace() || character == ' ' || is_space_separator(character))
-            && !is_format_or_unassigned(character)
-    };
-    let is_good = text.chars().all(is_printable) && text.trim() == text;
-    let name = is_good.then(|| GroupName::try_from(text).ok()).flatten();
+    let name = is_name(&text).then(|| GroupName::try_from(text).ok()).flatten();
     name.ok_or_else(|| {
         Failure::NativeMalformed(
             "An invalid 'name' value was provided. The name must be: printable characters. Can not start or end with \
@@ -390,23 +385,15 @@ fn read_name(value: Value) -> Result<GroupName, Failure> {
     })
 }
 
-/// Unicode category Zs.
-const fn is_space_separator(character: char) -> bool {
-    matches!(
-        character,
-        ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
-    )
+/// Whether Nova takes it as a name, but for its length.
+pub(super) fn is_name(text: &str) -> bool {
+    NAME.is_match(text) && text.chars().all(|character| u32::from(character) <= 0xffff)
 }
 
-/// Of the categories Cf, Co, Cs and Cn, those that are likely to be sent: invisible marks and private use.
-const fn is_format_or_unassigned(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{e000}'..='\u{f8ff}' | '\u{feff}'
-            | '\u{fdd0}'..='\u{fdef}' | '\u{fff9}'..='\u{fffb}' | '\u{fffe}' | '\u{ffff}'
-    )
-}
+/// No character of the categories C, Zl and Zp, and none of Zs at the ends.
+#[expect(clippy::unwrap_used, reason = "the expression is a constant, and every test of a name compiles it")]
+static NAME: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[^\p{C}\p{Z}](?:[^\p{C}\p{Zl}\p{Zp}]*[^\p{C}\p{Z}])?$").unwrap());
 
 fn read_rules(value: &Value) -> Result<PlacementRule, Failure> {
     let Value::Array(items) = value else {

@@ -120,6 +120,30 @@ enum AskedV1<'record> {
     Denied {
         project_id: Option<Text<&'record dyn Display>>,
     },
+    StartService {
+        version: &'record str,
+    },
+    Nothing {},
+    MigrateDatabase {
+        from: i64,
+        to: i64,
+    },
+    AcceptAuditLoss {
+        reason: &'record str,
+        expected_size: u64,
+        found_size: u64,
+    },
+    ChangeCheckpointKey {
+        old: Option<&'record str>,
+        new: &'record str,
+        signed: Option<&'record str>,
+    },
+    SealSegment {
+        first: u64,
+        last: u64,
+        file: &'record str,
+        sha256: Text<&'record dyn Display>,
+    },
 }
 
 /// A token is named by its digest, which tells nobody the token.
@@ -248,6 +272,19 @@ impl<'record> AskedV1<'record> {
                     not_recorded: *count,
                     since: since.as_millis(),
                 },
+                Command::ResetProject { .. } => Self::ResetDatabase { scope: "project" },
+                Command::StartService { version } => Self::StartService { version },
+                Command::StopService => Self::Nothing {},
+                Command::MigrateDatabase { from, to } => Self::MigrateDatabase { from: *from, to: *to },
+                Command::AcceptAuditLoss { reason, expected_size, found_size } => {
+                    Self::AcceptAuditLoss { reason, expected_size: *expected_size, found_size: *found_size }
+                }
+                Command::ChangeCheckpointKey { old, new, signed } => {
+                    Self::ChangeCheckpointKey { old: old.as_deref(), new, signed: signed.as_deref() }
+                }
+                Command::SealSegment { first, last, file, digest } => {
+                    Self::SealSegment { first: *first, last: *last, file, sha256: Text(digest) }
+                }
             },
             Attempt::Denied(denied) => {
                 Self::Denied { project_id: denied.on.as_ref().map(|id| Text(id as &dyn Display)) }
@@ -304,6 +341,10 @@ mod tests {
         Origin { request_id: RequestId::from_bytes([0x44; 16]), source_ip, door: "v1" }
     }
 
+    fn service() -> Origin {
+        Origin { source_ip: None, door: "service", ..origin() }
+    }
+
     fn alice() -> Principal {
         let domain = Domain { domain_id: DomainId::from_bytes([0x55; 16]), name: "acct1".to_owned() };
         let project = Project {
@@ -354,6 +395,15 @@ mod tests {
             Action::IssueToken | Action::RevokeToken | Action::IssueTemporaryKey => {
                 policy::permit_oneself(&logging_in(), Origin { door: "v3", ..origin() }, action).unwrap()
             }
+            Action::ResetProject => {
+                policy::permit_project_reset(Origin { source_ip: None, door: "control", ..origin() }, PROJECT)
+            }
+            Action::StartService => policy::permit_start(service()),
+            Action::StopService => policy::permit_stop(service()),
+            Action::MigrateDatabase => policy::permit_migration(service()),
+            Action::AcceptAuditLoss => policy::permit_loss(service()),
+            Action::ChangeCheckpointKey => policy::permit_key_change(service()),
+            Action::SealSegment => policy::permit_sealing(service()),
             Action::RegisterServer | Action::UnregisterServer => {
                 let origin = Origin { source_ip: None, door: "control", ..origin() };
                 policy::permit_inventory(origin, action, PROJECT).unwrap()
@@ -437,6 +487,7 @@ mod tests {
 
     /// One line for every command and outcome there is. Never edit the expected file; add a format version instead.
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is one list")]
     fn the_canonical_bytes_are_frozen() {
         let group = ServerGroup {
             group_id: GROUP,
@@ -520,6 +571,51 @@ mod tests {
                     server_id: SERVER,
                     group_id: Some(GROUP),
                 }),
+            ),
+            decided(
+                21,
+                Action::ResetProject,
+                &Command::ResetProject { project_id: PROJECT },
+                &Ok(Change::ProjectReset { project_id: PROJECT }),
+            ),
+            decided(
+                22,
+                Action::StartService,
+                &Command::StartService { version: "0.1.0".to_owned() },
+                &Ok(Change::Noted),
+            ),
+            decided(23, Action::StopService, &Command::StopService, &Ok(Change::Noted)),
+            decided(
+                24,
+                Action::MigrateDatabase,
+                &Command::MigrateDatabase { from: 5, to: 6 },
+                &Ok(Change::Noted),
+            ),
+            decided(
+                25,
+                Action::AcceptAuditLoss,
+                &Command::AcceptAuditLoss {
+                    reason: "it has 3 records fewer".to_owned(),
+                    expected_size: 27,
+                    found_size: 24,
+                },
+                &Ok(Change::Noted),
+            ),
+            decided(
+                26,
+                Action::ChangeCheckpointKey,
+                &Command::ChangeCheckpointKey {
+                    old: Some("old".to_owned()),
+                    new: "new".to_owned(),
+                    signed: Some("new\n\n\u{2014} old AAAA\n".to_owned()),
+                },
+                &Ok(Change::CheckpointKeyChanged { key: "new".to_owned() }),
+            ),
+            decided(
+                27,
+                Action::SealSegment,
+                &Command::SealSegment { first: 1, last: 9, file: "1-9.ndjson".to_owned(), digest: TOKEN },
+                &Ok(Change::SegmentSealed { last: 9 }),
             ),
         ];
         let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");

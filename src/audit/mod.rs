@@ -2,6 +2,9 @@
 //!
 //! Invariant: pure; a record is encoded once, by the writer, and never re-serialised after that.
 
+pub mod checkpoint;
 pub mod encode;
+pub mod event;
+pub mod note;
 pub mod record;
 pub mod tree;

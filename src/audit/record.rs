@@ -1,6 +1,7 @@
 //! The event: who asked for what, from where, and what came of it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
@@ -141,6 +142,14 @@ impl TraceId {
     #[must_use]
     pub fn seq(self) -> u64 {
         (self.0.as_u128() >> 80) as u64
+    }
+}
+
+impl FromStr for TraceId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
     }
 }
 

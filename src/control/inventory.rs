@@ -1,7 +1,7 @@
 //! The ECSs that the service knows: what there is, and on which host it runs.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Bytes, Data, Path};
+use actix_web::web::{Bytes, Data, Path, ReqData};
 use serde::Serialize;
 
 use super::Operator;
@@ -31,7 +31,7 @@ pub(super) async fn list(
 pub(super) async fn register(
     operator: Operator,
     path: Path<(String, String)>,
-    body: Bytes,
+    body: ReqData<Bytes>,
     store: Data<Store>,
 ) -> Result<HttpResponse, ApiError> {
     let (project, server_id) = path.into_inner();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, AUTHORIZATION, HeaderValue};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use serde_json::json;
@@ -17,7 +18,7 @@ use serde_json::json;
 use crate::access::principal::Origin;
 use crate::access::{policy, token};
 use crate::api::error::{ApiError, Dialect, Failure};
-use crate::api::{self, exchange::RequestIds};
+use crate::api::{self, HttpLimits, caller, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
 use crate::domain::session::SecretDigest;
@@ -32,18 +33,20 @@ pub struct Shared {
     pub token: SecretDigest,
     /// Where request ids come from.
     pub ids: Arc<std::sync::Mutex<Ids>>,
+    /// How large and how slow a request may be.
+    pub limits: HttpLimits,
 }
 
 /// The routes of the control listener.
 pub fn mount(shared: Shared) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(Data::from(shared.store)).app_data(Data::new(shared.token));
-        config.app_data(RequestIds::fork(&shared.ids));
+        config.app_data(RequestIds::fork(&shared.ids)).app_data(Data::new(shared.limits));
         config.service(resource("/control/reset", "POST").route(web::post().to(reset)));
         config.service(resource(SERVERS, "GET").route(web::get().to(inventory::list)));
         config.service(
             resource(SERVER, "PUT, DELETE")
-                .route(web::put().to(inventory::register))
+                .route(web::put().to(inventory::register).wrap(from_fn(caller::admit_anybody)))
                 .route(web::delete().to(inventory::unregister)),
         );
     }

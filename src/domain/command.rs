@@ -61,6 +61,11 @@ pub enum Command {
     },
     /// Delete every group and registered ECS of every project; the audit log stays.
     ResetDatabase,
+    /// Delete every group and registered ECS of one project; the audit log stays.
+    ResetProject {
+        /// The project.
+        project_id: ProjectId,
+    },
     /// Give out a token ("Obtaining a User Token Through Password Authentication").
     IssueToken {
         /// What the token will be known by.
@@ -112,6 +117,49 @@ pub enum Command {
         /// Since when.
         since: Timestamp,
     },
+    /// Write down that the service starts.
+    StartService {
+        /// The program's version.
+        version: String,
+    },
+    /// Write down that the service stops.
+    StopService,
+    /// Write down that the database has another schema than it had.
+    MigrateDatabase {
+        /// The schema that it had.
+        from: i64,
+        /// The schema that it has.
+        to: i64,
+    },
+    /// Go on with a log that is not the one that its newest checkpoint tells of.
+    AcceptAuditLoss {
+        /// What is wrong with it.
+        reason: String,
+        /// How many records the checkpoint tells of.
+        expected_size: u64,
+        /// How many there are.
+        found_size: u64,
+    },
+    /// Sign checkpoints with another key from now on.
+    ChangeCheckpointKey {
+        /// The key so far, its public half; `None` for the first one.
+        old: Option<String>,
+        /// The public half of the new one.
+        new: String,
+        /// The new key, signed by the old one; `None` for the first one, and when the old one is lost.
+        signed: Option<String>,
+    },
+    /// Delete records that stand in a sealed segment.
+    SealSegment {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+        /// The segment's file.
+        file: String,
+        /// SHA-256 of that file.
+        digest: SecretDigest,
+    },
 }
 
 impl Command {
@@ -124,14 +172,21 @@ impl Command {
             | Self::AddMember { project_id, .. }
             | Self::RemoveMember { project_id, .. }
             | Self::RegisterServer { project_id, .. }
-            | Self::UnregisterServer { project_id, .. } => Some(*project_id),
+            | Self::UnregisterServer { project_id, .. }
+            | Self::ResetProject { project_id } => Some(*project_id),
             Self::ResetDatabase
             | Self::IssueToken { .. }
             | Self::RevokeToken { .. }
             | Self::IssueTemporaryKey { .. }
             | Self::PurgeExpired
             | Self::ReloadIdentities { .. }
-            | Self::SummarizeRefusals { .. } => None,
+            | Self::SummarizeRefusals { .. }
+            | Self::StartService { .. }
+            | Self::StopService
+            | Self::MigrateDatabase { .. }
+            | Self::AcceptAuditLoss { .. }
+            | Self::ChangeCheckpointKey { .. }
+            | Self::SealSegment { .. } => None,
         }
     }
 
@@ -238,6 +293,11 @@ pub enum Change {
     },
     /// Every group and registered ECS of every project is gone.
     DatabaseReset,
+    /// Every group and registered ECS of one project is gone.
+    ProjectReset {
+        /// The project.
+        project_id: ProjectId,
+    },
     /// A token is good from now on.
     TokenIssued(Session),
     /// A token is good for nothing any more.
@@ -256,6 +316,19 @@ pub enum Change {
     IdentitiesReloaded,
     /// The count stands in the log.
     RefusalsSummarized,
+    /// It stands in the log, and that is all: the service started or stopped, the schema is another, a loss is taken
+    /// for true.
+    Noted,
+    /// Checkpoints are signed with another key.
+    CheckpointKeyChanged {
+        /// Its public half.
+        key: String,
+    },
+    /// Records are gone that a sealed segment holds.
+    SegmentSealed {
+        /// The last of them.
+        last: u64,
+    },
 }
 
 impl Change {
@@ -269,14 +342,18 @@ impl Change {
             | Self::MemberKept { project_id, .. }
             | Self::MemberRemoved { project_id, .. }
             | Self::ServerRegistered { project_id, .. }
-            | Self::ServerUnregistered { project_id, .. } => Some(*project_id),
+            | Self::ServerUnregistered { project_id, .. }
+            | Self::ProjectReset { project_id } => Some(*project_id),
             Self::DatabaseReset
             | Self::TokenIssued(_)
             | Self::TokenRevoked { .. }
             | Self::TemporaryKeyIssued(_)
             | Self::ExpiredPurged { .. }
             | Self::IdentitiesReloaded
-            | Self::RefusalsSummarized => None,
+            | Self::RefusalsSummarized
+            | Self::Noted
+            | Self::CheckpointKeyChanged { .. }
+            | Self::SegmentSealed { .. } => None,
         }
     }
 }

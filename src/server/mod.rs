@@ -134,6 +134,8 @@ pub struct Launch {
     pub dev: Option<DevSecrets>,
     /// `--insecure-http`: other machines may reach the service without TLS.
     pub is_insecure_http_allowed: bool,
+    /// `--accept-audit-loss`: a log is gone on with that is not the one that its newest checkpoint tells of.
+    pub is_loss_accepted: bool,
 }
 
 /// A service that listens, and does not answer yet.
@@ -168,6 +170,7 @@ pub async fn build(
 
     let meter = Arc::new(Meter::default());
     let mut options = settings.store_options();
+    options.is_loss_accepted = launch.is_loss_accepted;
     if launch.dev.is_some() {
         options.refusals_per_minute = None;
     }
@@ -196,7 +199,12 @@ pub async fn build(
         Some(secrets) => secrets.control_token.clone(),
         None => clock::secret_text()?,
     };
-    let shared = control::Shared { store: Arc::clone(&store), token: token::digest(&control_token), ids };
+    let shared = control::Shared {
+        store: Arc::clone(&store),
+        token: token::digest(&control_token),
+        ids,
+        limits: settings.http_limits(),
+    };
     let (control, control_address) = control_listener(control, &settings.http, shared)?.unzip();
     let addresses = Addresses { api: api_address, control: control_address };
     Ok(Server { addresses, control_token, upkeep, api, control, store, writer, meter })
@@ -365,6 +373,7 @@ impl Server {
 
         let work = async {
             first_answer(addresses.api).await?;
+            upkeep.record_start().await;
             on_ready(&addresses)?;
             tokio::select! {
                 () = stop => Ok(()),
@@ -391,6 +400,7 @@ impl Server {
         }
         if writer_ended.is_none() {
             upkeep.sum_up().await;
+            upkeep.record_stop().await;
         }
         store.close().await;
         let writer_ended = if let Some(ended) = writer_ended {

@@ -43,6 +43,23 @@ impl Upkeep {
         }
     }
 
+    /// Writes down that the service starts.
+    pub(super) async fn record_start(&mut self) {
+        let permit = policy::permit_start(self.origin("service"));
+        let command = Command::StartService { version: env!("CARGO_PKG_VERSION").to_owned() };
+        if let Err(error) = self.store.apply(permit, command).await {
+            tracing::error!(%error, "the start was not recorded");
+        }
+    }
+
+    /// Writes down that the service stops.
+    pub(super) async fn record_stop(&mut self) {
+        let permit = policy::permit_stop(self.origin("service"));
+        if let Err(error) = self.store.apply(permit, Command::StopService).await {
+            tracing::error!(%error, "the stop was not recorded");
+        }
+    }
+
     async fn purge(&mut self) {
         let origin = self.origin("timer");
         if let Err(error) = self.store.purge_expired(origin, self.clock.now()).await {

@@ -20,7 +20,7 @@ use crate::api::gate::Gate;
 use crate::api::nova::MICROVERSION_MINOR_MAX;
 use crate::api::site::Site;
 use crate::domain::rules::{Limits, MemberRules};
-use crate::store;
+use crate::store::{self, CheckpointRules};
 
 /// `config/default.toml`, as `ecs-groupd config default` prints it.
 pub const DEFAULT: &str = include_str!("../../config/default.toml");
@@ -158,6 +158,14 @@ pub struct Audit {
     /// Refusals and denials of one caller that are recorded in a minute; more are turned away, and only counted. 0 for
     /// no limit, as with `--dev`.
     pub refusals_per_minute: u32,
+    /// The file of the key that the log is signed with; empty for `<database>.key`.
+    pub key: PathBuf,
+    /// After how many records the log is signed, at the latest.
+    pub checkpoint_records: u64,
+    /// After how long it is signed, at the latest, while there is something new.
+    pub checkpoint_every_s: u64,
+    /// How old a record is when it is moved into a sealed file; 0 for never.
+    pub retention_days: u64,
 }
 
 fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
@@ -485,6 +493,9 @@ impl Settings {
         in_range("database.queue_max", size(database.queue_max), 1..=1_000_000)?;
         in_range("database.batch_max", size(database.batch_max), 1..=10_000)?;
         in_range("database.checkpoint_every_s", database.checkpoint_every_s, 1..=86_400)?;
+        in_range("audit.checkpoint_records", self.audit.checkpoint_records, 1..=1_000_000)?;
+        in_range("audit.retention_days", self.audit.retention_days, 0..=36_500)?;
+        in_range("audit.checkpoint_every_s", self.audit.checkpoint_every_s, 1..=3_600)?;
         in_range("access.token_lifetime_s", access.token_lifetime_s, 60..=30 * 86_400)?;
         if !api.public_url.is_empty() && !is_http_url(&api.public_url) {
             let rule = format!(
@@ -525,6 +536,13 @@ impl Settings {
                 0 => None,
                 per_minute => Some(per_minute),
             },
+            key: self.audit.key.clone(),
+            checkpoints: CheckpointRules {
+                records: self.audit.checkpoint_records,
+                every: Duration::from_secs(self.audit.checkpoint_every_s),
+            },
+            is_loss_accepted: false,
+            trace_scan_max: store::TRACE_SCAN_MAX,
         }
     }
 

@@ -3,8 +3,11 @@
 //! Invariant: nothing is answered from a transaction that did not commit.
 
 mod cache;
+mod checkpoint_file;
+mod key_file;
 mod refusals;
 mod sqlite;
+mod trace;
 mod writer;
 
 use std::fmt;
@@ -17,9 +20,11 @@ use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
 use self::cache::{Cache, Versions};
+pub use self::key_file::KeyError;
 use self::refusals::{NotRecorded, Refusals};
+pub use self::trace::{LoggedRecord, TRACE_SCAN_MAX, TraceError, TraceQuery, Window};
 use self::writer::Job;
-pub use self::writer::{Writer, WriterFailed};
+pub use self::writer::{CheckpointRules, Writer, WriterFailed};
 use crate::access::action::Action;
 use crate::access::policy::{self, Denied, Permit};
 use crate::access::principal::Origin;
@@ -58,6 +63,14 @@ pub struct Options {
     pub member_rules: MemberRules,
     /// How many refused and denied attempts of one caller are recorded in a minute; `None` for all of them.
     pub refusals_per_minute: Option<u32>,
+    /// The file of the key that the log is signed with; empty for `<database>.key`.
+    pub key: PathBuf,
+    /// When the log is signed.
+    pub checkpoints: CheckpointRules,
+    /// Whether a log is gone on with that is not the one that its newest checkpoint tells of.
+    pub is_loss_accepted: bool,
+    /// How long records are looked through for one listing; [`TRACE_SCAN_MAX`].
+    pub trace_scan_max: Duration,
 }
 
 impl Options {
@@ -118,6 +131,9 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// There is no key to sign the log with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// What stands in the database does not fit together.
     #[error("the database is damaged: {0}")]
     Damaged(StoreError),
@@ -187,6 +203,11 @@ pub enum Unavailable {
     /// The service is stopping, or its writer has stopped.
     #[error("the service is stopping")]
     Stopping,
+    /// The audit log is not the one that its newest checkpoint tells of.
+    #[error(
+        "its audit log was cut or changed, and nothing is written before that is settled: look at /readyz"
+    )]
+    LogInDoubt,
 }
 
 /// By what a request is known again: its key, which is its user's own for a project and a path, and its body.
@@ -224,6 +245,7 @@ pub struct Store {
     read_deadline: Duration,
     versions: Arc<Versions>,
     refusals: Arc<Refusals>,
+    trace_scan_max: Duration,
     clock: Clock,
     groups: Cache<(ProjectId, GroupId), Option<Arc<ServerGroup>>>,
     pages: Cache<(ProjectId, Page), Arc<[ServerGroup]>>,
@@ -260,6 +282,7 @@ pub async fn open(
         read_deadline: options.read_deadline,
         versions: Arc::default(),
         refusals: Arc::new(Refusals::new(options.refusals_per_minute)),
+        trace_scan_max: options.trace_scan_max,
         clock: clock.clone(),
         groups: Cache::new(GROUPS_CACHED),
         pages: Cache::new(PAGES_CACHED),

@@ -23,7 +23,9 @@ use ecs_groupd::store::{self, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::harness::{Answer, NOW, TestApp, create_body, group_path, groups_path, records, send_raw};
+use crate::harness::{
+    Answer, NOW, TestApp, create_body, group_path, groups_path, records, send_raw, store_options,
+};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const GOOD_TOKEN: (&str, &str) = ("x-auth-token", dev::TOKEN);
@@ -313,8 +315,19 @@ fn inventory(action: Action) -> Permit {
 }
 
 /// What only the operator and the service itself may.
-const OPERATOR: [fn(Origin) -> Permit; 4] =
-    [policy::permit_reset, policy::permit_reload, policy::permit_purge, policy::permit_summary];
+const OPERATOR: [fn(Origin) -> Permit; 11] = [
+    policy::permit_reset,
+    |origin| policy::permit_project_reset(origin, HERE),
+    policy::permit_reload,
+    policy::permit_purge,
+    policy::permit_summary,
+    policy::permit_start,
+    policy::permit_stop,
+    policy::permit_migration,
+    policy::permit_loss,
+    policy::permit_key_change,
+    policy::permit_sealing,
+];
 
 /// One of each command, for the project [`HERE`], and the permit that it needs.
 fn commands() -> Vec<(Command, Permit)> {
@@ -353,6 +366,13 @@ fn commands() -> Vec<(Command, Permit)> {
         Command::PurgeExpired,
         Command::ReloadIdentities { differences: vec!["user acct/bob added".to_owned()] },
         Command::SummarizeRefusals { user_id: USER, count: 7, since: NOW },
+        Command::ResetProject { project_id: HERE },
+        Command::StartService { version: "0.1.0".to_owned() },
+        Command::StopService,
+        Command::MigrateDatabase { from: 5, to: 6 },
+        Command::AcceptAuditLoss { reason: "fewer".to_owned(), expected_size: 9, found_size: 8 },
+        Command::ChangeCheckpointKey { old: None, new: "key".to_owned(), signed: None },
+        Command::SealSegment { first: 1, last: 1_000_000, file: "1-1000000.ndjson".to_owned(), digest },
     ];
     commands
         .map(|command| {
@@ -371,6 +391,13 @@ fn commands() -> Vec<(Command, Permit)> {
                 Command::PurgeExpired => policy::permit_purge(ORIGIN),
                 Command::ReloadIdentities { .. } => policy::permit_reload(ORIGIN),
                 Command::SummarizeRefusals { .. } => policy::permit_summary(ORIGIN),
+                Command::ResetProject { .. } => policy::permit_project_reset(ORIGIN, HERE),
+                Command::StartService { .. } => policy::permit_start(ORIGIN),
+                Command::StopService => policy::permit_stop(ORIGIN),
+                Command::MigrateDatabase { .. } => policy::permit_migration(ORIGIN),
+                Command::AcceptAuditLoss { .. } => policy::permit_loss(ORIGIN),
+                Command::ChangeCheckpointKey { .. } => policy::permit_key_change(ORIGIN),
+                Command::SealSegment { .. } => policy::permit_sealing(ORIGIN),
             };
             (command, needed)
         })
@@ -401,7 +428,8 @@ fn the_store_takes_a_command_with_its_own_permit_and_refuses_it_with_every_other
             assert!(!matches!(taken, Err(StoreError::WrongPermit { .. })), "{command:?}: {taken:?}");
         }
     });
-    assert_eq!(records(&database).len(), commands().len());
+    // Nothing was sealed, so nothing may be deleted.
+    assert_eq!(records(&database).len(), commands().len() - 1);
 }
 
 #[test]
@@ -455,6 +483,7 @@ fn on_a_store(database: &Path, work: impl AsyncFnOnce(&store::Store)) {
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
         member_rules: MemberRules::default(),
         refusals_per_minute: None,
+        ..store_options()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {

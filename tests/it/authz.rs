@@ -65,6 +65,10 @@ const NOVA_ELSEWHERE_CHANGE: &str = "400 badRequest other_project";
 const NOVA_FORBIDDEN: &str = "403 forbidden";
 const NOVA_FORBIDDEN_CHANGE: &str = "403 forbidden not_allowed";
 
+const CTS_FORBIDDEN: &str = "403 CTS.0013";
+const TRACES: &str = "/v3/{project_id}/traces";
+const OPERATIONS: &str = "/v3/{project_id}/operations";
+
 const MEMBERS: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/action";
 const ADD: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/add_members";
 const REMOVE: &str = "/v1/{project_id}/cloudservers/os-server-groups/{server_group_id}/remove_members";
@@ -112,6 +116,8 @@ const TABLE: &[(&str, &str, [&str; CALLERS.len()])] = &[
     ("GET", "/v3/auth/domains", [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "200", "200", "200", "200", "200"]),
     ("GET", "/v3/auth/catalog", [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "200", "200", "200", "200", "200"]),
     ("POST", TEMPORARY_KEYS, [UNKNOWN_IAM, UNKNOWN, UNKNOWN_IAM, "201", "201", "201", "201", "201"]),
+    ("GET", TRACES, [UNKNOWN, UNKNOWN, UNKNOWN, CTS_FORBIDDEN, CTS_FORBIDDEN, CTS_FORBIDDEN, "200", "200"]),
+    ("GET", OPERATIONS, [UNKNOWN, UNKNOWN, UNKNOWN, CTS_FORBIDDEN, CTS_FORBIDDEN, CTS_FORBIDDEN, "200", "200"]),
     ("GET", "/openapi.json", ["200"; 8]),
     ("GET", "/explorer", ["200"; 8]),
     ("GET", "/explorer/{file}", ["200"; 8]),
@@ -567,7 +573,11 @@ fn a_policy_for_one_action_opens_no_route_of_another() {
         let body = world.body(method, route.path);
         for (token, granted) in users.iter().filter(|(_, granted)| *granted != needed.name()) {
             let answer = world.send(method, &path, token, &[JSON], body.as_bytes());
-            let forbidden = if path.starts_with("/v1/") { FORBIDDEN } else { NOVA_FORBIDDEN };
+            let forbidden = match path.split('/').nth(1) {
+                Some("v1") => FORBIDDEN,
+                Some("v3") => CTS_FORBIDDEN,
+                _ => NOVA_FORBIDDEN,
+            };
             assert_eq!(said(&answer), forbidden, "{method} {path} with {granted}");
         }
     }

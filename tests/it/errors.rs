@@ -9,6 +9,7 @@ use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::DeniedReason;
 use ecs_groupd::access::signature::SignatureError;
 use ecs_groupd::api::body::Malformed;
+use ecs_groupd::api::cts;
 use ecs_groupd::api::error::{ApiError, Dialect, Failure, Unauthenticated, WrongLogin};
 use ecs_groupd::domain::excerpt::Excerpt;
 use ecs_groupd::domain::id::{GroupId, RequestId, ServerId};
@@ -97,6 +98,9 @@ samples! {
     Failure::Page(PageError::Marker(_)) => Failure::Page(PageError::Marker(Excerpt::of("x"))),
     Failure::Page(PageError::MarkerAlone) => Failure::Page(PageError::MarkerAlone),
     Failure::NoSuchGroup { .. } => Failure::NoSuchGroup { group: Excerpt::of("x \"y\"") },
+    Failure::TraceQuery(_) => Failure::TraceQuery("limit must be a whole number from 0 to 200, and is \"x\".".to_owned()),
+    Failure::TracesDenied(DeniedReason::OtherProject) => Failure::TracesDenied(DeniedReason::OtherProject),
+    Failure::TracesDenied(_) => Failure::TracesDenied(DeniedReason::NotAllowed),
     Failure::Store(StoreError::Refused(Refusal::GroupNotFound { .. }))
         => Failure::Store(StoreError::Refused(Refusal::GroupNotFound { group_id: GROUP })),
     Failure::Store(StoreError::Refused(Refusal::GroupQuotaReached { .. }))
@@ -128,6 +132,8 @@ samples! {
         => Failure::Store(StoreError::Unavailable(Unavailable::DiskFull)),
     Failure::Store(StoreError::Unavailable(Unavailable::Busy))
         => Failure::Store(StoreError::Unavailable(Unavailable::Busy)),
+    Failure::Store(StoreError::Unavailable(Unavailable::LogInDoubt))
+        => Failure::Store(StoreError::Unavailable(Unavailable::LogInDoubt)),
     Failure::Store(StoreError::Unavailable(Unavailable::Stopping))
         => Failure::Store(StoreError::Unavailable(Unavailable::Stopping)),
     Failure::Store(StoreError::TooManyRefusals) => Failure::Store(StoreError::TooManyRefusals),
@@ -179,7 +185,7 @@ fn shape(body: &[u8]) -> (&'static str, String, String) {
     } else {
         let (code, message) = (text(&body["error_code"]), text(&body["error_msg"]));
         assert_eq!(body, json!({ "error_code": code, "error_msg": message }));
-        ("iam code", code, message)
+        ("code", code, message)
     }
 }
 
@@ -209,9 +215,41 @@ fn every_failure_has_its_status_fault_and_message_in_nova() {
 }
 
 #[test]
+fn every_failure_has_its_status_code_shape_and_message_in_cts() {
+    insta::assert_snapshot!(table(Dialect::Cts));
+}
+
+#[test]
+fn a_trace_has_the_status_that_its_request_was_answered_with() {
+    for failure in samples() {
+        let name = match &failure {
+            Failure::Store(StoreError::Refused(refusal)) => refusal.name(),
+            Failure::Denied { reason, .. } => reason.name(),
+            _ => continue,
+        };
+        assert_eq!(cts::status_of_reason(name), Some(failure.answer().status.as_u16()), "{name}");
+    }
+}
+
+#[test]
+fn only_the_listing_of_traces_and_of_operations_is_of_cts() {
+    for path in ["/v3/x/traces", "/v3/x/operations", "/v3/x/traces/"] {
+        assert_eq!(Dialect::of(path), Dialect::Cts, "{path}");
+    }
+    for path in ["/v3", "/v3/traces", "/v3/x/traces/y", "/v3/auth/projects", "/v3.0/x/traces"] {
+        assert_eq!(Dialect::of(path), Dialect::Iam, "{path}");
+    }
+    for (path, dialect) in
+        [("/", Dialect::Ecs), ("/v1/x/traces", Dialect::Ecs), ("/v2/x/traces", Dialect::Nova)]
+    {
+        assert_eq!(Dialect::of(path), dialect, "{path}");
+    }
+}
+
+#[test]
 fn what_is_for_the_log_alone_is_not_told_to_clients() {
     for failure in samples() {
-        for dialect in [Dialect::Ecs, Dialect::Iam, Dialect::Nova] {
+        for dialect in [Dialect::Ecs, Dialect::Iam, Dialect::Cts, Dialect::Nova] {
             let body = String::from_utf8(ApiError(failure.clone()).render(dialect, REQUEST)).unwrap();
             assert!(!body.contains(SECRET), "{body}");
         }

@@ -17,6 +17,7 @@ use ecs_groupd::identities::password::{Cost, Hashed};
 pub use ecs_groupd::server::ControlAddress;
 use ecs_groupd::server::{self, Launch};
 use ecs_groupd::settings::{Overrides, Settings};
+use ecs_groupd::store;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -179,8 +180,18 @@ pub fn write_secret(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// The audit records of a database, in order, as the JSON that they are. Reads the file beside a running service.
+/// The options of the default settings.
+pub fn store_options() -> store::Options {
+    Settings::load(None, &Overrides::default()).unwrap().store_options()
+}
+
+/// The audit records of a database, but for those of the service about itself: its starts, stops and keys.
 pub fn records(database: &Path) -> Vec<Value> {
+    all_records(database).into_iter().filter(|record| record["door"] != "service").collect()
+}
+
+/// The audit records of a database, in order, as the JSON that they are. Reads the file beside a running service.
+pub fn all_records(database: &Path) -> Vec<Value> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let conn = rusqlite::Connection::open_with_flags(database, flags).unwrap();
     let mut select = conn.prepare("select bytes from audit_record order by seq").unwrap();
@@ -456,6 +467,15 @@ impl Answer {
         let message = body["error_msg"].as_str().unwrap_or_default().to_owned();
         let request_id = self.request_id();
         assert_eq!(body, json!({ "error_msg": message, "error_code": code, "request_id": request_id }));
+        message
+    }
+
+    /// The message of an error in CTS's shape, which has exactly two keys.
+    #[track_caller]
+    pub fn cts_error(&self, status: u16, code: &str) -> String {
+        let body = self.error_body(status);
+        let message = body["error_msg"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(body, json!({ "error_code": code, "error_msg": message }));
         message
     }
 

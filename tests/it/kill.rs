@@ -142,7 +142,7 @@ fn check(client: &Client, database: &Path, told: &Told, round: usize) {
     assert_eq!(alive, is_listed, "round {round}");
 
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-    check_tree(&rusqlite::Connection::open_with_flags(database, flags).unwrap(), records.len());
+    check_tree(&rusqlite::Connection::open_with_flags(database, flags).unwrap());
 }
 
 fn is_create(record: &Value) -> bool {

@@ -23,7 +23,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::harness::{
-    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, groups_path, log_in, records, token_for,
+    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, groups_path, log_in, records,
+    store_options, token_for,
 };
 
 const ACME: &str = "d0000000000000000000000000000001";
@@ -840,6 +841,7 @@ fn on_a_store(database: &Path, clock: &Clock, work: impl AsyncFnOnce(&store::Sto
         limits: Limits { groups_per_project: 10, members_per_group: 10 },
         member_rules: MemberRules::default(),
         refusals_per_minute: None,
+        ..store_options()
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
@@ -1134,6 +1136,7 @@ fn the_projects_of_an_account_are_listed_by_name_domain_and_page() {
         ("page=1&per_page=2", both),
         ("page=1&per_page=5000", both),
         ("page=18446744073709551615&per_page=18446744073709551615", none),
+        ("page=18446744073709551616&per_page=18446744073709551616", none),
         ("page=1", both),
     ] {
         let answer = client.get(&format!("/v3/projects?{query}"));
@@ -1333,6 +1336,9 @@ fn a_temporary_key_lasts_900_to_86400_seconds() {
     ] {
         assert_eq!(temporary_key(&app, &token, Some(seconds)).expires_at, expires_at);
     }
+    // JSON has one kind of number.
+    let answer = app.client.post_json(TEMPORARY_KEYS, &for_key(Some(&token), Some(json!(900.0))).to_string());
+    assert_eq!(answer.status, 201, "{}", answer.text);
     let before = records(&app.database()).len();
     for wrong in [
         json!(899),

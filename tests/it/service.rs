@@ -239,24 +239,6 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_was() {
 }
 
 #[test]
-fn a_log_that_was_cut_is_refused_at_the_start() {
-    let app = TestApp::start();
-    app.client.create("one");
-    app.client.create("two");
-    let folder = app.stop();
-    let conn = rusqlite::Connection::open(folder.path().join("ecs-groupd.db")).unwrap();
-    conn.execute_batch(
-        "drop trigger audit_record_is_deleted_only_when_sealed; delete from audit_record where seq = 2",
-    )
-    .unwrap();
-    drop(conn);
-    let serve =
-        run(folder.path(), &["serve", "--dev", "--listen", "127.0.0.1:0", "--database", "ecs-groupd.db"]);
-    assert_eq!(serve.status.code(), Some(1));
-    assert!(said(&serve).contains("size 2 over records up to 1"), "{}", said(&serve));
-}
-
-#[test]
 fn without_dev_or_off_loopback_it_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     for (arguments, reason) in [

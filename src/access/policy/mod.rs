@@ -234,6 +234,49 @@ pub const fn permit_summary(origin: Origin) -> Permit {
     Permit { actor: Actor::Service, origin, action: Action::SummarizeRefusals, project_id: None }
 }
 
+/// Permits the operator of this machine to reset one project.
+#[must_use]
+pub const fn permit_project_reset(origin: Origin, project_id: ProjectId) -> Permit {
+    let action = Action::ResetProject;
+    Permit { actor: Actor::Operator, origin, action, project_id: Some(project_id) }
+}
+
+/// Permits the service itself to write down that it starts.
+#[must_use]
+pub const fn permit_start(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::StartService, project_id: None }
+}
+
+/// Permits the service itself to write down that it stops.
+#[must_use]
+pub const fn permit_stop(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::StopService, project_id: None }
+}
+
+/// Permits the service itself to write down that the schema is another.
+#[must_use]
+pub const fn permit_migration(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::MigrateDatabase, project_id: None }
+}
+
+/// Permits the operator of this machine, who said `--accept-audit-loss`, to go on with the log as it is.
+#[must_use]
+pub const fn permit_loss(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::AcceptAuditLoss, project_id: None }
+}
+
+/// Permits the operator of this machine, who holds the key file, to sign with another key.
+#[must_use]
+pub const fn permit_key_change(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::ChangeCheckpointKey, project_id: None }
+}
+
+/// Permits the service itself to delete what it has sealed.
+#[must_use]
+pub const fn permit_sealing(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::SealSegment, project_id: None }
+}
+
 impl Permit {
     /// Who may.
     #[must_use]

@@ -1,6 +1,6 @@
 //! `/openapi.json`: the service described by itself. Paths and rights come from [`api::routes`], answers from the wire
 //! types, errors and their headers from the one table of failures; the words, and what requests hold, stand in
-//! [`operation`] and [`request`].
+//! `operation.rs` and `request.rs`.
 
 mod operation;
 mod request;
@@ -34,7 +34,7 @@ pub async fn show(site: Data<Site>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json;charset=utf-8").body(document.clone())
 }
 
-/// The document, for a service that stands there. A route that [`operation`] says nothing of is left out.
+/// The document, for a service that stands there. A route that `operation` says nothing of is left out.
 #[must_use]
 pub fn document(site: &Site, routes: &[Route]) -> Value {
     let mut components = Components::default();
@@ -86,7 +86,7 @@ pub fn operations_without_route(routes: &[Route]) -> Vec<String> {
         .collect()
 }
 
-const INTRODUCTION: &str = "Huawei Cloud's ECS groups, with as much of IAM and of the native OpenStack interface as \
+const INTRODUCTION: &str = "Huawei Cloud's ECS groups, with as much of IAM, of CTS and of the native OpenStack interface as \
     their clients need.\n\nEvery answer has `X-Request-Id`. HEAD is answered as GET is, without the body; OPTIONS with \
     204 and `Allow`. A slash at the end of a path makes no difference. Bodies are `application/json` in UTF-8.";
 
@@ -270,6 +270,7 @@ fn is_versioned(route: &Route) -> bool {
 enum Family {
     Ecs,
     Iam,
+    Cts,
     Nova,
     NovaLegacy,
 }
@@ -280,6 +281,7 @@ impl Family {
             // The control listener is not described.
             Dialect::Ecs | Dialect::Control => Self::Ecs,
             Dialect::Iam => Self::Iam,
+            Dialect::Cts => Self::Cts,
             Dialect::Nova if path.starts_with("/v2.1") => Self::Nova,
             Dialect::Nova => Self::NovaLegacy,
         }
@@ -289,6 +291,7 @@ impl Family {
         match self {
             Self::Ecs => Dialect::Ecs,
             Self::Iam => Dialect::Iam,
+            Self::Cts => Dialect::Cts,
             Self::Nova | Self::NovaLegacy => Dialect::Nova,
         }
     }
@@ -297,6 +300,7 @@ impl Family {
         match self {
             Self::Ecs => "ecs",
             Self::Iam => "iam",
+            Self::Cts => "cts",
             Self::Nova => "nova",
             Self::NovaLegacy => "nova-legacy",
         }
@@ -307,7 +311,7 @@ impl Family {
         let native = ["X-Openstack-Request-Id", "X-Compute-Request-Id"];
         let versioned = ["OpenStack-API-Version", "X-OpenStack-Nova-API-Version", "Vary"];
         let more: &[&[&str]] = match self {
-            Self::Ecs | Self::Iam => &[],
+            Self::Ecs | Self::Iam | Self::Cts => &[],
             Self::Nova => &[&native, &versioned],
             Self::NovaLegacy => &[&native],
         };
@@ -377,7 +381,8 @@ fn shape(dialect: Dialect, body: &Value, schemas: &mut Schemas) -> Value {
     }
     match dialect {
         Dialect::Ecs | Dialect::Control => schema_of::<error::EcsBody<'_>>(schemas),
-        Dialect::Iam if body.get("error_code").is_some() => schema_of::<error::IamCodeBody<'_>>(schemas),
+        Dialect::Cts => schema_of::<error::CodeBody<'_>>(schemas),
+        Dialect::Iam if body.get("error_code").is_some() => schema_of::<error::CodeBody<'_>>(schemas),
         Dialect::Iam => schema_of::<error::IamBody<'_>>(schemas),
         Dialect::Nova => json!({
             "type": "object",
@@ -421,6 +426,8 @@ fn failures(route: &Route, operation: &Operation) -> Vec<Failure> {
                 Failure::Malformed(Malformed::field("server_group.name", "is required"))
             }
             Dialect::Iam => Failure::Malformed(Malformed::field("auth", "is required")),
+            // It only reads.
+            Dialect::Cts => Failure::TraceQuery("Malformed request body".to_owned()),
             Dialect::Nova => Failure::NativeMalformed("Malformed request body".to_owned()),
         });
     }
@@ -429,8 +436,10 @@ fn failures(route: &Route, operation: &Operation) -> Vec<Failure> {
         failures.push(Failure::Store(StoreError::Unavailable(Unavailable::Busy)));
     }
     if let Guard::Permitted(_) | Guard::PermittedByBody(_) = route.guard {
-        let denied =
-            |reason| Failure::Denied { reason, action: Action::ListServerGroups, on: None, own: None };
+        let denied = |reason| match dialect {
+            Dialect::Cts => Failure::TracesDenied(reason),
+            _ => Failure::Denied { reason, action: Action::ListServerGroups, on: None, own: None },
+        };
         failures.extend([DeniedReason::OtherProject, DeniedReason::NotAllowed].map(denied));
     }
     if !is_get {

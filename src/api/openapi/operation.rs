@@ -9,19 +9,20 @@ use crate::access::policy::DeniedReason;
 use crate::api::body::Malformed;
 use crate::api::error::{Failure, WrongLogin};
 use crate::api::site::Site;
-use crate::api::{ecs, health, iam, nova};
+use crate::api::{cts, ecs, health, iam, nova};
 use crate::domain::excerpt::Excerpt;
 use crate::domain::id::{GroupId, ServerId};
 use crate::domain::page::PageError;
 use crate::domain::refusal::Refusal;
-use crate::store::StoreError;
+use crate::store::{StoreError, TraceError};
 
 /// The groups of the explorer's page, in its order.
-pub(super) const TAGS: [(&str, &str); 5] = [
+pub(super) const TAGS: [(&str, &str); 6] = [
     ("ECS groups", "The vendor's own interface, v1."),
     ("IAM", "Logging in, v3."),
     ("Native OpenStack interface", "Nova's, with microversions."),
     ("Native OpenStack interface, v2", "The older one, which ignores keys that it does not know."),
+    ("CTS", "What happened: the audit log, v3."),
     ("Service", "About this service."),
 ];
 
@@ -145,7 +146,7 @@ fn not_ones_own() -> Vec<Failure> {
 
 /// Every operation there is.
 pub(super) fn all() -> Vec<Operation> {
-    [groups(), native("/v2.1"), native("/v2"), iam(), service()].into_iter().flatten().collect()
+    [groups(), native("/v2.1"), native("/v2"), iam(), traces(), service()].into_iter().flatten().collect()
 }
 
 fn groups() -> Vec<Operation> {
@@ -381,8 +382,51 @@ fn iam() -> Vec<Operation> {
     ]
 }
 
-fn service() -> Vec<Operation> {
+fn traces() -> Vec<Operation> {
     let new = |path, id, summary| Operation::new(Method::GET, path, id, TAGS[4].0, summary);
+    vec![
+        new("/v3/{project_id}/traces", "listTraces", "Querying a Trace List")
+            .notes(
+                "Newest first, of the last hour where `from` and `to` say nothing else. `trace_id`, `from` and `to`, and \
+                 the `resource_id` of a group are found at once; other filters look through the records, and give up \
+                 after 2 s. What was before the project's last reset is left out.",
+            )
+            .parameters([
+                "trace_type",
+                "traces_limit",
+                "from",
+                "to",
+                "next",
+                "tracker_name",
+                "service_type",
+                "user",
+                "resource_id",
+                "resource_name",
+                "resource_type",
+                "trace_id",
+                "trace_name",
+                "trace_rating",
+                "access_key_id",
+                "enterprise_project_id",
+                "include_before_reset",
+            ])
+            .answers(200, schema_of::<cts::TracesEnvelope<'_>>)
+            .fails(|| {
+                let message = "limit must be a whole number from 0 to 200, and is \"x\".";
+                vec![Failure::TraceQuery(message.to_owned()), TraceError::OutOfTime.into()]
+            }),
+        new("/v3/{project_id}/operations", "listOperations", "Querying Key Operations")
+            .parameters(["service_type", "resource_type"])
+            .answers(200, schema_of::<cts::OperationsEnvelope>)
+            .fails(|| {
+                let message = "resource_type needs service_type beside it.";
+                vec![Failure::TraceQuery(message.to_owned())]
+            }),
+    ]
+}
+
+fn service() -> Vec<Operation> {
+    let new = |path, id, summary| Operation::new(Method::GET, path, id, TAGS[5].0, summary);
     vec![
         new("/", "listNativeVersions", "Querying API Versions")
             .answers(200, schema_of::<nova::VersionsEnvelope>),

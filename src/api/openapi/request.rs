@@ -2,12 +2,14 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a schema reads best as an expression of schemas")]
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::api::ecs::BATCH_SERVERS_MAX;
-use crate::api::explorer;
 use crate::api::once::KEY_BYTES_MAX;
 use crate::api::site::Site;
+use crate::api::{cts, explorer, nova};
 use crate::domain::group::{NAME_CHARS_MAX, PlacementRule};
 use crate::domain::page::LIMIT_MAX;
 
@@ -38,7 +40,7 @@ pub(super) fn parameters(site: &Site) -> Value {
     };
     let pages = json!({ "type": "integer", "minimum": 1, "maximum": LIMIT_MAX });
     let empty_or_uuid = json!({ "anyOf": [uuid(), { "type": "string", "maxLength": 0 }] });
-    json!({
+    let mut all = json!({
         "project_id": path("project_id", "The project that the token or key is good for.", project_id),
         "server_group_id": path("server_group_id", "The ECS group: a UUID.", json!({ "type": "string", "minLength": 1 })),
         "server_id": path("server_id", "The ECS: a UUID.", json!({ "type": "string", "minLength": 1 })),
@@ -73,6 +75,37 @@ pub(super) fn parameters(site: &Site) -> Value {
             "The microversion, where `OpenStack-API-Version` says none.",
             json!({ "type": "string", "enum": microversions(site) }),
         ),
+    });
+    if let (Value::Object(all), Value::Object(of_traces)) = (&mut all, trace_parameters()) {
+        all.extend(of_traces);
+    }
+    all
+}
+
+/// Those of CTS.
+fn trace_parameters() -> Value {
+    let query = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
+    let millis = || json!({ "type": "integer", "minimum": 0 });
+    let limit =
+        json!({ "type": "integer", "minimum": 0, "maximum": cts::LIMIT_MAX, "default": cts::LIMIT_DEFAULT });
+    json!({
+        "trace_type": query("trace_type", "`data` finds nothing: nothing here is a data event.", json!({ "enum": ["system", "data"] })),
+        "traces_limit": query("limit", "How many at the most.", limit),
+        "from": query("from", "Only traces recorded then or later, in milliseconds; only together with `to`.", millis()),
+        "to": query("to", "Only traces recorded then or earlier, in milliseconds; only together with `from`.", millis()),
+        "next": query("next", "The `marker` of the page before.", uuid()),
+        "tracker_name": query("tracker_name", "`system`; there is no other tracker.", text()),
+        "service_type": query("service_type", "Only of this service, such as `ECS`.", text()),
+        "user": query("user", "Only of the user of this name.", text()),
+        "resource_id": query("resource_id", "Only about the ECS group, or ECS, of this id.", text()),
+        "resource_name": query("resource_name", "Only about what has this name.", text()),
+        "resource_type": query("resource_type", "Only about this kind of resource, such as `serverGroup`.", text()),
+        "trace_id": query("trace_id", "Only this one; the other filters are ignored.", uuid()),
+        "trace_name": query("trace_name", "Only of this operation, such as `createServerGroup`.", text()),
+        "trace_rating": query("trace_rating", "`normal` is done, `warning` refused or denied.", json!({ "enum": ["normal", "warning", "incident"] })),
+        "access_key_id": query("access_key_id", "Only of requests that this access key signed.", text()),
+        "enterprise_project_id": query("enterprise_project_id", "`0`, which all resources are in.", text()),
+        "include_before_reset": query("include_before_reset", "Whether to show what was before the project's last reset.", json!({ "type": "boolean" })),
     })
 }
 
@@ -119,15 +152,29 @@ pub(super) fn create_group(_: &Site) -> Value {
     content(object(json!({ "server_group": group })), example_group())
 }
 
-/// A name as Nova takes it: printable, of the Basic Multilingual Plane, no white space at the ends.
+/// A name as Nova takes it: printable, of the Basic Multilingual Plane, no white space at the ends. (What may stand there
+/// is listed, not what may not: that is quicker to make examples of.)
 fn native_name() -> Value {
-    // The characters that may stand anywhere in a name, and the spaces, which may stand inside only.
-    let no_name = "\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u180e\\u200b-\\u200f\
-                   \\u2028-\\u202e\\u2060-\\u206f\\ud800-\\uf8ff\\ufdd0-\\ufdef\\ufeff\\ufff9-\\uffff\u{10000}-\u{10ffff}";
-    let no_name = no_name.replace("\\ufff9-\\uffff", "\\ufff9-\\ufffb\\ufffe\\uffff");
-    let spaces = " \\u00a0\\u1680\\u2000-\\u200a\\u202f\\u205f\\u3000";
-    let pattern = format!("^[^{no_name}{spaces}]([^{no_name}]*[^{no_name}{spaces}])?$");
-    json!({ "type": "string", "minLength": 1, "maxLength": NAME_CHARS_MAX, "pattern": pattern })
+    json!({ "type": "string", "pattern": *NATIVE_NAME })
+}
+
+static NATIVE_NAME: LazyLock<String> = LazyLock::new(|| {
+    let ends = class(|character| nova::is_name(&character.to_string()));
+    let inside = class(|character| nova::is_name(&format!("a{character}a")));
+    format!("^[{ends}]([{inside}]{{0,{}}}[{ends}])?$", NAME_CHARS_MAX - 2)
+});
+
+/// Those characters of the Basic Multilingual Plane, as ranges of a regular expression.
+fn class(is_in: impl Fn(char) -> bool) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for code in (0..=0xffff).filter(|code| char::from_u32(*code).is_some_and(&is_in)) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == code => *last = code,
+            _ => ranges.push((code, code)),
+        }
+    }
+    let ranges: Vec<_> = ranges.iter().map(|(first, last)| format!("\\u{first:04x}-\\u{last:04x}")).collect();
+    ranges.concat()
 }
 
 fn closed(mut object: Value) -> Value {
@@ -185,11 +232,15 @@ fn text() -> Value {
     json!({ "type": "string" })
 }
 
-/// An object named by its `id`, or else by its `name` and what must stand beside that.
-fn by_id_or(name: Value, beside: Value) -> Value {
-    let mut properties = name;
-    properties["id"] = text();
-    json!({ "type": "object", "properties": properties, "anyOf": [{ "required": ["id"] }, { "required": beside }] })
+/// An object named by its `id`, which counts alone, or else by these keys.
+fn by_id_or(properties: Value, required: Value) -> Value {
+    json!({
+        "type": "object",
+        "anyOf": [
+            { "properties": { "id": text() }, "required": ["id"] },
+            { "properties": properties, "required": required, "not": { "required": ["id"] } },
+        ],
+    })
 }
 
 fn domain() -> Value {
@@ -199,7 +250,7 @@ fn domain() -> Value {
 /// A login.
 pub(super) fn log_in(_: &Site) -> Value {
     let mut user = by_id_or(json!({ "name": text(), "domain": domain() }), json!(["name", "domain"]));
-    user["properties"]["password"] = json!({ "type": "string", "format": "password" });
+    user["properties"] = json!({ "password": { "type": "string", "format": "password" } });
     user["required"] = json!(["password"]);
     let methods = |method: &str| json!({ "type": "array", "minItems": 1, "maxItems": 1, "items": { "enum": [method] } });
     let identity = json!({
@@ -208,11 +259,14 @@ pub(super) fn log_in(_: &Site) -> Value {
             object(json!({ "methods": methods("token"), "token": object(json!({ "id": text() })) })),
         ],
     });
+    // A project's domain may be left out, and a domain beside the project does not count.
     let project = by_id_or(json!({ "name": text(), "domain": domain() }), json!(["name"]));
     let scope = json!({
         "type": "object",
-        "properties": { "project": project, "domain": domain() },
-        "anyOf": [{ "required": ["project"] }, { "required": ["domain"] }],
+        "anyOf": [
+            { "properties": { "project": project }, "required": ["project"] },
+            { "properties": { "domain": domain() }, "required": ["domain"], "not": { "required": ["project"] } },
+        ],
     });
     let mut auth = object(json!({ "identity": identity }));
     auth["properties"]["scope"] = scope;

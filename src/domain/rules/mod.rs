@@ -93,6 +93,13 @@ impl ProjectFacts {
         self.servers.get(&server_id).unwrap_or(&NO_SERVER)
     }
 
+    /// Without a group or an ECS; the newest id stays, so that none is ever given out twice.
+    fn reset(&mut self) {
+        self.group_count = 0;
+        self.groups.clear();
+        self.servers.values_mut().for_each(|server| *server = ServerFacts::default());
+    }
+
     fn put_in(&mut self, group_id: GroupId, server_id: ServerId) {
         self.servers.entry(server_id).or_default().member_of = Some(group_id);
         if let Some(group) = self.groups.get_mut(&group_id) {
@@ -158,6 +165,7 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
             member::unregister(facts, *project_id, *server_id)
         }
         Command::ResetDatabase => Ok(Change::DatabaseReset),
+        Command::ResetProject { project_id } => Ok(Change::ProjectReset { project_id: *project_id }),
         Command::IssueToken { digest, user_id, scope, method, credentials, lifetime_ms, expires_by } => {
             Ok(Change::TokenIssued(Session {
                 digest: *digest,
@@ -185,6 +193,12 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
         Command::PurgeExpired => Ok(Change::ExpiredPurged { until: stamp.now }),
         Command::ReloadIdentities { .. } => Ok(Change::IdentitiesReloaded),
         Command::SummarizeRefusals { .. } => Ok(Change::RefusalsSummarized),
+        Command::StartService { .. }
+        | Command::StopService
+        | Command::MigrateDatabase { .. }
+        | Command::AcceptAuditLoss { .. } => Ok(Change::Noted),
+        Command::ChangeCheckpointKey { new, .. } => Ok(Change::CheckpointKeyChanged { key: new.clone() }),
+        Command::SealSegment { last, .. } => Ok(Change::SegmentSealed { last: *last }),
     }
 }
 
@@ -227,13 +241,8 @@ impl Facts {
                 project.take_out(*server_id);
                 project.servers.entry(*server_id).or_default().registered = None;
             }
-            Change::DatabaseReset => {
-                for project in self.projects.values_mut() {
-                    project.group_count = 0;
-                    project.groups.clear();
-                    project.servers.values_mut().for_each(|server| *server = ServerFacts::default());
-                }
-            }
+            Change::DatabaseReset => self.projects.values_mut().for_each(ProjectFacts::reset),
+            Change::ProjectReset { project_id } => self.projects.entry(*project_id).or_default().reset(),
             Change::TokenIssued(Session { digest, expires_at, .. }) => {
                 self.tokens.insert(*digest, *expires_at);
             }
@@ -244,7 +253,10 @@ impl Facts {
             Change::MemberKept { .. }
             | Change::TemporaryKeyIssued(_)
             | Change::IdentitiesReloaded
-            | Change::RefusalsSummarized => {}
+            | Change::RefusalsSummarized
+            | Change::Noted
+            | Change::CheckpointKeyChanged { .. }
+            | Change::SegmentSealed { .. } => {}
         }
     }
 

@@ -105,7 +105,7 @@ pub(super) fn parse_named(name: impl AsRef<Path>, text: &str) -> Result<Identiti
 }
 
 /// systemd sets the modes in `$CREDENTIALS_DIRECTORY` itself (`LoadCredential=`).
-fn is_a_credential_of_systemd(path: &Path) -> bool {
+pub(crate) fn is_a_credential_of_systemd(path: &Path) -> bool {
     let Some(folder) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return false };
     let (Ok(folder), Ok(path)) = (Path::new(&folder).canonicalize(), path.canonicalize()) else {
         return false;

@@ -163,6 +163,19 @@ pub(crate) async fn delete_everything(conn: &mut SqliteConnection) -> Result<(),
     Ok(())
 }
 
+/// Deletes every group, member and registered ECS of one project.
+pub(crate) async fn delete_everything_of(
+    conn: &mut SqliteConnection,
+    project_id: ProjectId,
+) -> Result<(), StoreError> {
+    let project = &project_id.as_bytes()[..];
+    sqlx::query!("delete from member where project_id = ?", project).execute(&mut *conn).await?;
+    sqlx::query!("delete from server_group where project_id = ?", project).execute(&mut *conn).await?;
+    sqlx::query!("delete from server where project_id = ?", project).execute(&mut *conn).await?;
+    sqlx::query!("update project set group_count = 0 where project_id = ?", project).execute(conn).await?;
+    Ok(())
+}
+
 /// Keeps a project's counter and newest id.
 pub(crate) async fn put_project(
     conn: &mut SqliteConnection,

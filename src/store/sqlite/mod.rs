@@ -7,3 +7,4 @@ pub(super) mod once;
 pub(super) mod open;
 pub(super) mod server;
 pub(super) mod session;
+pub(super) mod trace;

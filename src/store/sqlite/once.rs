@@ -16,6 +16,7 @@ use crate::store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) digest: SecretDigest,
+    pub(crate) project_id: ProjectId,
     pub(crate) body_digest: SecretDigest,
     pub(crate) outcome: Result<Change, Refusal>,
     pub(crate) expires_at: Timestamp,
@@ -39,6 +40,7 @@ pub(crate) async fn kept(
     let body_digest = row.body_digest.try_into().map_err(|_wrong_length| corrupt("its body's digest"))?;
     Ok(Some(Kept {
         digest,
+        project_id,
         body_digest: SecretDigest::from_bytes(body_digest),
         outcome: outcome.read(project_id).ok_or_else(|| corrupt("its outcome"))?,
         expires_at: u64::try_from(row.expires_at)
@@ -55,18 +57,36 @@ pub(crate) async fn put(conn: &mut SqliteConnection, kept: &Kept) -> Result<(), 
     };
     let outcome = serde_json::to_string(&outcome).map_err(|error| StoreError::Database(error.to_string()))?;
     let expires_at = kept.expires_at.as_millis().cast_signed();
+    let project = &kept.project_id.as_bytes()[..];
     let done = sqlx::query!(
-        "insert into idempotency_key (digest, body_digest, outcome, expires_at) values (?, ?, ?, ?)
+        "insert into idempotency_key (digest, body_digest, outcome, expires_at, project_id) values (?, ?, ?, ?, ?)
          on conflict (digest) do update
          set body_digest = excluded.body_digest, outcome = excluded.outcome, expires_at = excluded.expires_at",
         digest,
         body_digest,
         outcome,
         expires_at,
+        project,
     )
     .execute(conn)
     .await?;
     expect_rows("idempotency_key", done.rows_affected(), 1)
+}
+
+/// Forgets every answer: what they name is gone.
+pub(crate) async fn delete_everything(conn: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query!("delete from idempotency_key").execute(conn).await?;
+    Ok(())
+}
+
+/// Forgets the answers of one project; those from before they had one are gone after a day anyway.
+pub(crate) async fn delete_everything_of(
+    conn: &mut SqliteConnection,
+    project_id: ProjectId,
+) -> Result<(), StoreError> {
+    let project = &project_id.as_bytes()[..];
+    sqlx::query!("delete from idempotency_key where project_id = ?", project).execute(conn).await?;
+    Ok(())
 }
 
 /// An outcome as it is kept: all that an answer is rendered from. The project is the request's.

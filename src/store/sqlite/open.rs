@@ -15,7 +15,7 @@ use crate::store::{OpenError, Options, StoreError};
 /// "ECSg": what `pragma application_id` of our files says.
 const APPLICATION_ID: i64 = 0x4543_5367;
 /// What `pragma user_version` says after the newest migration.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for somebody else's lock: an operator's `sqlite3` shell, say.
@@ -38,7 +38,7 @@ pub(crate) struct Lock {
 impl Lock {
     /// Takes the lock, or says who has it.
     pub(crate) fn take(database: &Path) -> Result<Self, OpenError> {
-        let path = lock_path(database);
+        let path = beside(database, ".lock");
         let io = |source| OpenError::Io { path: path.clone(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
@@ -63,7 +63,7 @@ impl Lock {
 }
 
 /// A file made by root beside somebody's database is that somebody's, or the service could not open it afterwards.
-fn give_to_owner_of(database: &Path, made: &Path) -> std::io::Result<()> {
+pub(crate) fn give_to_owner_of(database: &Path, made: &Path) -> std::io::Result<()> {
     let Ok(owner) = std::fs::metadata(database) else { return Ok(()) };
     let current = std::fs::metadata(made)?;
     if (owner.uid(), owner.gid()) != (current.uid(), current.gid()) {
@@ -72,23 +72,41 @@ fn give_to_owner_of(database: &Path, made: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn lock_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
+/// The file beside another, whose name is that one's and this ending.
+pub(crate) fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(ending);
     PathBuf::from(path)
 }
 
+/// The schema was another one, and is the one that this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Migrated {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+}
+
 /// The writer's first connection: the file made if there is none.
-pub(crate) async fn first_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
+pub(crate) async fn first_connection(
+    options: &Options,
+) -> Result<(SqliteConnection, Option<Migrated>), OpenError> {
+    let mut migrated = None;
     if std::fs::metadata(&options.database).is_ok_and(|file| file.len() > 0) {
         // Looked at without the right to write: even closing a connection moves a WAL into its database.
         let connect = connect_options(&options.database).read_only(true);
         let mut conn = connect.connect().await.map_err(|error| foreign_or(&options.database, error))?;
         let checked = check_file(&mut conn, &options.database).await;
+        let found = schema_version(&mut conn).await;
         close(Some(conn)).await;
         checked?;
+        migrated = match found? {
+            // A start that was cut short left nothing of ours.
+            0 | SCHEMA_VERSION => None,
+            from => Some(Migrated { from, to: SCHEMA_VERSION }),
+        };
     }
-    writer_connection(options, connect_options(&options.database).create_if_missing(true)).await
+    let conn = writer_connection(options, connect_options(&options.database).create_if_missing(true)).await?;
+    Ok((conn, migrated))
 }
 
 /// Another connection after a failure. A file that has gone meanwhile is not made anew: what was acknowledged is

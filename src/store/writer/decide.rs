@@ -17,7 +17,7 @@ use crate::domain::rules::{self, Facts, GroupFacts, Limits, MemberRules, Project
 use crate::domain::session::SecretDigest;
 use crate::domain::time::Timestamp;
 use crate::store::refusals::Refusals;
-use crate::store::sqlite::audit::{Head, StoredRecord};
+use crate::store::sqlite::audit::{Head, Mark, StoredRecord};
 use crate::store::sqlite::once::{self, Kept};
 use crate::store::sqlite::{group, server, session};
 use crate::store::{Once, StoreError};
@@ -124,6 +124,8 @@ fn may_be_recorded(
 pub(super) struct Tail {
     pub(super) head: Head,
     pub(super) records: Vec<StoredRecord>,
+    /// What is looked up by the place that its record has.
+    pub(super) marks: Vec<Mark>,
 }
 
 impl Tail {
@@ -160,7 +162,7 @@ pub(super) fn decide_each(
     let mut decisions = Vec::with_capacity(jobs.len());
     let mut turned_down = HashMap::new();
     let mut to_keep = Vec::new();
-    let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()) };
+    let mut tail = Tail { head: head.clone(), records: Vec::with_capacity(jobs.len()), marks: Vec::new() };
     for job in jobs {
         let now = clock.now();
         let place = tail.next_place(now, ids);
@@ -190,10 +192,18 @@ pub(super) fn decide_each(
                 tail.push(&Record::decided(place, permit, command, &decision))?;
                 if let Ok(change) = &decision {
                     facts.apply(change);
+                    if let Some(is_forgotten) = forgets(change) {
+                        answers.retain(|_, kept| !is_forgotten(kept));
+                        to_keep.retain(|kept| !is_forgotten(kept));
+                    }
+                    tail.marks.extend(Mark::of(change, place.seq));
                 }
-                if let (Some(Once { digest, body_digest }), None) = (*once, is_same) {
+                if let (Some(Once { digest, body_digest }), None, Some(project_id)) =
+                    (*once, is_same, command.project_id())
+                {
                     let expires_at = now.plus_millis(KEY_LIFETIME_MS);
-                    let kept = Kept { digest, body_digest, outcome: decision.clone(), expires_at };
+                    let kept =
+                        Kept { digest, project_id, body_digest, outcome: decision.clone(), expires_at };
                     answers.insert(digest, kept.clone());
                     to_keep.push(kept);
                 }
@@ -211,6 +221,16 @@ pub(super) fn decide_each(
         }
     }
     Ok(Decided { decisions, turned_down, to_keep, facts, tail })
+}
+
+/// Which answers a reset forgets, since what they name is gone.
+fn forgets(change: &Change) -> Option<impl Fn(&Kept) -> bool> {
+    let only = match change {
+        Change::DatabaseReset => None,
+        Change::ProjectReset { project_id } => Some(*project_id),
+        _ => return None,
+    };
+    Some(move |kept: &Kept| only.is_none_or(|project_id| kept.project_id == project_id))
 }
 
 /// The groups and ECSs that a batch names in one project.

@@ -69,6 +69,11 @@ impl Drop for Taken {
 }
 
 impl Job {
+    /// A command whose answer nobody waits for.
+    pub(super) fn unanswered(permit: Permit, command: Command) -> Self {
+        Self::Apply { permit, command, once: None, answer: oneshot::channel().0 }
+    }
+
     fn fail(self, error: &StoreError) {
         match self {
             Self::Apply { answer, .. } => {

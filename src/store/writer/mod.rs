@@ -17,8 +17,10 @@
 //! A new connection after every failure, since `sqlx` 0.9 goes on counting a transaction that SQLite has already
 //! rolled back, and then refuses every later BEGIN on that connection.
 
+mod check;
 mod decide;
 mod job;
+mod notary;
 mod rows;
 
 use std::collections::HashMap;
@@ -27,28 +29,59 @@ use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
+use self::check::{Doubt, Found};
 use self::decide::{
     Decided, Decision, Known, Rules, Tail, TurnedDown, check_carried_facts, decide_each, read_answers,
     read_facts,
 };
 pub(super) use self::job::Job;
 use self::job::Taken;
+pub use self::notary::CheckpointRules;
+use self::notary::Notary;
 use self::rows::write_changes;
+use crate::access::policy;
+use crate::access::principal::Origin;
+use crate::audit::note::SigningKey;
 use crate::clock::{Clock, Ids};
-use crate::domain::command::Change;
+use crate::domain::command::{Change, Command};
 use crate::domain::id::ProjectId;
 use crate::domain::rules::{Facts, ProjectFacts};
 use crate::meter::Meter;
 use crate::store::cache::Versions;
+use crate::store::checkpoint_file::CheckpointFile;
+use crate::store::key_file::{self, KeyError};
 use crate::store::refusals::Refusals;
-use crate::store::sqlite::audit::Head;
+use crate::store::sqlite::audit::{Head, StoredCheckpoint};
 use crate::store::sqlite::fault::Fault;
+use crate::store::sqlite::open::Migrated;
 use crate::store::sqlite::{audit, once, open};
 use crate::store::{OpenError, Options, StoreError, Unavailable};
 
 /// How many projects' counters are kept between batches; they are small, and read again when they are needed.
 const COUNTERS_KEPT: usize = 4_096;
+
+/// What the operator can do about a log that was cut or changed.
+const WHAT_NEXT: &str = "`ecs-groupd audit verify` says more; put the right files back, or start with \
+                         --accept-audit-loss, which is recorded";
+
+/// The key that the log is signed with: the one in its file, or at the first start a new one.
+fn key(options: &Options, named: Option<&str>) -> Result<SigningKey, KeyError> {
+    let path = key_file::path(&options.database, &options.key);
+    key_file::settle(&path, named)?;
+    if let Some(key) = key_file::read(&path)? {
+        return Ok(key);
+    }
+    match named {
+        Some(named) if !options.is_loss_accepted => {
+            Err(KeyError::Missing { path, signed_with: named.to_owned() })
+        }
+        // It stays the same log.
+        Some(named) => key_file::make(&options.database, &path, named.split('+').next()),
+        None => key_file::make(&options.database, &path, None),
+    }
+}
 
 /// The task that changes the database. There is one in a process, and one process with a database.
 #[derive(Debug)]
@@ -64,6 +97,9 @@ pub struct Writer {
     counters: HashMap<ProjectId, ProjectFacts>,
     clock: Clock,
     ids: Ids,
+    notary: Notary,
+    /// The log is not the one that was left: nothing is written.
+    is_in_doubt: bool,
     shared: Shared,
     _lock: open::Lock,
 }
@@ -136,10 +172,16 @@ impl Writer {
         shared: Shared,
     ) -> Result<Self, OpenError> {
         let lock = open::Lock::take(&options.database)?;
-        let mut conn = open::first_connection(&options).await?;
-        let head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        let (mut conn, migrated) = open::first_connection(&options).await?;
+        let named = audit::newest_key(&mut conn).await.map_err(OpenError::Damaged)?.map(|(_, key)| key);
+        let key = key(&options, named.as_deref())?;
+        let file = CheckpointFile::of(&options.database);
+        let Found { head, newest, unpublished, doubt } = check::look(&mut conn, &file, &key).await?;
         let anchor = Some(open::anchor(&options.database).await?);
-        Ok(Self {
+        let public = key_file::public(&key);
+        let mut writer = Self {
+            notary: Notary::new(key, file, options.checkpoints, newest, unpublished),
+            is_in_doubt: doubt.is_some() && !options.is_loss_accepted,
             options,
             jobs,
             conn: Some(conn),
@@ -150,7 +192,53 @@ impl Writer {
             ids,
             shared,
             _lock: lock,
-        })
+        };
+        match doubt {
+            Some(Doubt { reason, .. }) if writer.is_in_doubt => {
+                tracing::error!(reason, "nothing is written: the audit log was cut or changed; {WHAT_NEXT}");
+                writer
+                    .shared
+                    .failure
+                    .get_or_init(|| format!("the audit log was cut or changed: {reason}; {WHAT_NEXT}"));
+            }
+            doubt => writer.write_first(doubt, migrated, named, public).await?,
+        }
+        Ok(writer)
+    }
+
+    /// Records what happened to the database before the service could.
+    async fn write_first(
+        &mut self,
+        doubt: Option<Doubt>,
+        migrated: Option<Migrated>,
+        named: Option<String>,
+        key: String,
+    ) -> Result<(), OpenError> {
+        let origin = Origin { request_id: self.ids.request_id(), source_ip: None, door: "service" };
+        let mut jobs = Vec::new();
+        if let Some(Doubt { reason, expected_size }) = doubt {
+            tracing::warn!(reason, "the audit log was cut or changed, and is gone on with");
+            let found_size = self.head.edge.size();
+            let command = Command::AcceptAuditLoss { reason, expected_size, found_size };
+            jobs.push(Job::unanswered(policy::permit_loss(origin), command));
+        }
+        if named.as_ref() != Some(&key) {
+            let command = Command::ChangeCheckpointKey { old: named, new: key, signed: None };
+            jobs.push(Job::unanswered(policy::permit_key_change(origin), command));
+        }
+        if let Some(Migrated { from, to }) = migrated {
+            let command = Command::MigrateDatabase { from, to };
+            jobs.push(Job::unanswered(policy::permit_migration(origin), command));
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let (size, new) = (self.head.edge.size(), jobs.len() as u64);
+        self.batch(Taken { jobs }).await.map_err(|WriterFailed(error)| OpenError::Disk(error))?;
+        if self.head.edge.size() == size + new {
+            return Ok(());
+        }
+        Err(OpenError::Database("its first records were not written; why stands above".to_owned()))
     }
 
     /// Applies what comes, until `stop`; then what is still queued, and empties the WAL.
@@ -167,10 +255,14 @@ impl Writer {
         checkpoint.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         checkpoint.reset();
         loop {
+            let signs_at = self.notary.wakes_at(self.head.edge.size()).filter(|_| !self.is_in_doubt);
             tokio::select! {
                 biased;
                 () = &mut stop, if !self.jobs.is_closed() => self.jobs.close(),
                 _ = checkpoint.tick() => self.shrink_wal().await?,
+                () = sleep_until(signs_at.unwrap_or_else(Instant::now)), if signs_at.is_some() => {
+                    self.sign().await?;
+                }
                 count = self.jobs.recv_many(&mut batch, self.options.batch_max) => {
                     if count == 0 { break }
                     self.batch(Taken { jobs: std::mem::take(&mut batch) }).await?;
@@ -180,11 +272,26 @@ impl Writer {
         self.close().await
     }
 
+    /// Signs what is not signed yet, with no attempt to write.
+    async fn sign(&mut self) -> Result<(), WriterFailed> {
+        self.notary.publish();
+        if self.notary.is_due(self.head.edge.size()) {
+            self.batch(Taken { jobs: Vec::new() }).await?;
+            self.notary.put_off();
+        }
+        Ok(())
+    }
+
     /// Carries a batch to one of the ends in the table above.
     async fn batch(&mut self, taken: Taken) -> Result<(), WriterFailed> {
+        if self.is_in_doubt {
+            taken.answer_all(&StoreError::Unavailable(Unavailable::LogInDoubt));
+            return Ok(());
+        }
         let failed = match self.attempt(&taken.jobs).await {
             Ok(decisions) => {
                 taken.answer_each(decisions);
+                self.notary.publish();
                 return Ok(());
             }
             Err(failed) => failed,
@@ -237,7 +344,7 @@ impl Writer {
         };
         let rules = Rules { limits: self.options.limits, members: self.options.member_rules };
         let refusals = &self.shared.refusals;
-        let Decided { decisions, turned_down, to_keep, facts, tail: Tail { head, records } } =
+        let Decided { decisions, turned_down, to_keep, facts, tail: Tail { head, records, marks } } =
             decide_each(jobs, known, &self.head, &self.clock, &mut self.ids, rules, refusals)?;
         write_changes(&mut tx, &decisions, &facts).await?;
         for kept in &to_keep {
@@ -246,12 +353,23 @@ impl Writer {
         let record_count = records.len() as u64;
         audit::insert_records(&mut tx, &records).await?;
         audit::put_edge(&mut tx, &head.edge).await?;
+        for mark in &marks {
+            audit::put_mark(&mut tx, mark).await?;
+        }
+        let size = head.edge.size();
+        let note = self.notary.is_due(size).then(|| self.notary.sign(&head.edge));
+        if let Some(note) = &note {
+            audit::insert_checkpoint(&mut tx, &head.edge, note).await?;
+        }
         if cfg!(debug_assertions) {
             check_carried_facts(&mut tx, jobs, &facts).await?;
         }
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
+        if let Some(note) = note {
+            self.notary.committed(size, note);
+        }
         for change in decisions.iter().filter_map(Decision::change) {
             self.outdate(change);
         }
@@ -259,7 +377,7 @@ impl Writer {
             self.shared.refusals.count(user_id, recorded, not_recorded, self.clock.now());
         }
         self.keep_counters(facts);
-        self.shared.meter.commits.add(1);
+        self.shared.meter.commits.add(u64::from(!jobs.is_empty()));
         self.shared.meter.records.add(record_count);
         Ok(decisions)
     }
@@ -273,6 +391,10 @@ impl Writer {
             | Change::MemberRemoved { project_id, .. }
             | Change::ServerRegistered { project_id, .. }
             | Change::ServerUnregistered { project_id, .. } => self.shared.versions.move_on(*project_id),
+            Change::ProjectReset { project_id } => {
+                self.shared.versions.move_on(*project_id);
+                self.counters.remove(project_id);
+            }
             Change::DatabaseReset => {
                 self.shared.versions.move_all_on();
                 self.counters.clear();
@@ -284,7 +406,10 @@ impl Writer {
             | Change::TokenIssued(_)
             | Change::TemporaryKeyIssued(_)
             | Change::IdentitiesReloaded
-            | Change::RefusalsSummarized => {}
+            | Change::RefusalsSummarized
+            | Change::Noted
+            | Change::CheckpointKeyChanged { .. }
+            | Change::SegmentSealed { .. } => {}
         }
     }
 
@@ -310,6 +435,8 @@ impl Writer {
     async fn reopen(&mut self) -> Result<SqliteConnection, Failed> {
         let mut conn = open::next_connection(&self.options).await?;
         self.head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        let newest = audit::newest_checkpoints(&mut conn).await.map_err(OpenError::Damaged)?;
+        self.notary.recall(newest.first().map(StoredCheckpoint::signed));
         // What recovery brought back may have been read, and kept, without it.
         self.shared.versions.move_all_on();
         Ok(conn)
@@ -322,8 +449,12 @@ impl Writer {
         self.bear(emptied)
     }
 
-    /// Leaves a database without a WAL, also when the last batch failed.
+    /// Leaves a signed log, and a database without a WAL, also when the last batch failed.
     async fn close(mut self) -> Result<(), WriterFailed> {
+        self.notary.hurry();
+        if !self.is_in_doubt {
+            self.sign().await?;
+        }
         open::close(self.anchor.take()).await;
         let emptied = if let Some(conn) = &mut self.conn {
             open::empty_wal(conn).await

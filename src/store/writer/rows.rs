@@ -10,7 +10,7 @@ use crate::domain::group::ServerGroup;
 use crate::domain::id::{GroupId, ProjectId, ServerId};
 use crate::domain::rules::Facts;
 use crate::store::StoreError;
-use crate::store::sqlite::{group, server, session};
+use crate::store::sqlite::{audit, group, once, server, session};
 
 /// Writes what the decisions changed, and the counters of the projects that they changed it in.
 pub(super) async fn write_changes(
@@ -20,7 +20,9 @@ pub(super) async fn write_changes(
 ) -> Result<(), StoreError> {
     let changes: Vec<&Change> = decisions.iter().filter_map(Decision::change).collect();
     // A reset wipes what came before it in the batch and not what comes after.
-    for run in changes.split_inclusive(|change| matches!(change, Change::DatabaseReset)) {
+    for run in changes
+        .split_inclusive(|change| matches!(change, Change::DatabaseReset | Change::ProjectReset { .. }))
+    {
         write_run(conn, run).await?;
     }
     let touched: HashSet<ProjectId> = changes.iter().filter_map(|change| change.project_id()).collect();
@@ -74,7 +76,15 @@ async fn write_run(conn: &mut SqliteConnection, run: &[&Change]) -> Result<(), S
 /// Writes a change that is not worth gathering.
 async fn write_alone(conn: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
     match change {
-        Change::DatabaseReset => group::delete_everything(conn).await,
+        Change::DatabaseReset => {
+            group::delete_everything(conn).await?;
+            once::delete_everything(conn).await
+        }
+        Change::ProjectReset { project_id } => {
+            group::delete_everything_of(conn, *project_id).await?;
+            once::delete_everything_of(conn, *project_id).await
+        }
+        Change::SegmentSealed { last } => audit::delete_sealed(conn, *last).await,
         Change::ServerRegistered { project_id, server } => {
             server::put_server(conn, *project_id, server).await
         }
@@ -91,6 +101,8 @@ async fn write_alone(conn: &mut SqliteConnection, change: &Change) -> Result<(),
         // The accounts are in a file of their own, the log is written elsewhere, and the others are gathered.
         Change::IdentitiesReloaded
         | Change::RefusalsSummarized
+        | Change::Noted
+        | Change::CheckpointKeyChanged { .. }
         | Change::GroupCreated { .. }
         | Change::GroupDeleted { .. }
         | Change::MemberAdded { .. }

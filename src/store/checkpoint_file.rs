@@ -1,0 +1,102 @@
+//! `<database>.checkpoints`: every checkpoint there was, a line each, outside the database. Only ever appended to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::store::sqlite::open::{beside, give_to_owner_of};
+
+/// More than the last line has, in bytes.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// The file.
+#[derive(Debug)]
+pub(crate) struct CheckpointFile {
+    path: PathBuf,
+    database: PathBuf,
+}
+
+impl CheckpointFile {
+    /// The file beside a database.
+    pub(crate) fn of(database: &Path) -> Self {
+        Self { path: beside(database, ".checkpoints"), database: database.to_owned() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The newest checkpoint in it. A line that was torn, by a crash in the middle of it, does not count.
+    pub(crate) fn newest(&self) -> io::Result<Option<String>> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(bytes.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &tail[..end]);
+        let line = whole.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
+        // A line that is no note does not match any log, which is what its reader says then.
+        Ok(line.map(|line| {
+            serde_json::from_slice(line)
+                .unwrap_or_else(|_not_json| String::from_utf8_lossy(line).into_owned())
+        }))
+    }
+
+    /// Appends checkpoints, and comes back when they are on the disk. A torn last line is cut off first.
+    pub(crate) fn append(&self, notes: &[String]) -> io::Result<()> {
+        let is_new = !self.path.exists();
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
+        if is_new {
+            give_to_owner_of(&self.database, &self.path)?;
+        }
+        let end = end_of_last_line(&mut file)?;
+        file.set_len(end)?;
+        file.seek(SeekFrom::End(0))?;
+        let mut lines = Vec::new();
+        for note in notes {
+            serde_json::to_writer(&mut lines, note)?;
+            lines.push(b'\n');
+        }
+        file.write_all(&lines)?;
+        file.sync_data()
+    }
+}
+
+fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+    let bytes = file.metadata()?.len();
+    let start = bytes.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail)?;
+    let end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
+    Ok(start + end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_line_is_read_and_a_torn_one_is_mended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CheckpointFile::of(&folder.path().join("x.db"));
+        assert_eq!(file.newest().unwrap(), None);
+        file.append(&["one\n".to_owned(), "two\n\nsigned\n".to_owned()]).unwrap();
+        assert_eq!(file.newest().unwrap().unwrap(), "two\n\nsigned\n");
+        let whole = std::fs::read(file.path()).unwrap();
+        for torn in [&b"\"thr"[..], b"\"three\""] {
+            std::fs::write(file.path(), [&whole[..], torn].concat()).unwrap();
+            assert_eq!(file.newest().unwrap().unwrap(), "two\n\nsigned\n");
+        }
+        file.append(&["four\n".to_owned()]).unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text, "\"one\\n\"\n\"two\\n\\nsigned\\n\"\n\"four\\n\"\n");
+        std::fs::write(file.path(), "torn").unwrap();
+        assert_eq!(file.newest().unwrap(), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! The file of the key that checkpoints are signed with. The service makes it; whoever has it can rewrite the log
+//! unseen, but for checkpoints that are held elsewhere.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::audit::note::{SigningKey, VerifyingKey};
+use crate::clock;
+use crate::store::sqlite::open::{beside, give_to_owner_of};
+
+/// Nobody but its owner reads it.
+const MODE: u32 = 0o600;
+
+/// Why there is no key to sign with.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It was there, since the log is signed with it.
+    #[error(
+        "there is no checkpoint key at {}, and the audit log is signed with {signed_with}: put the file back, or go on \
+         with a new key with --accept-audit-loss",
+        path.display()
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The public half.
+        signed_with: String,
+    },
+    /// Others may read it.
+    #[error("{} may be read by others, and is a secret: `chmod 600` it", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not written as a key is.
+    #[error("{} holds no checkpoint key: one line, PRIVATE+KEY+NAME+HASH+KEY, is expected", path.display())]
+    NotAKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be read or made.
+    #[error("checkpoint key {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Where the key is: where it is said to be, else beside the database.
+pub(crate) fn path(database: &Path, configured: &Path) -> PathBuf {
+    if configured == Path::new("") { beside(database, ".key") } else { configured.to_owned() }
+}
+
+/// Where the next key is while it takes the place of the key.
+pub(crate) fn next_path(path: &Path) -> PathBuf {
+    beside(path, ".new")
+}
+
+/// The key, or `None` when there is no such file.
+pub(crate) fn read(path: &Path) -> Result<Option<SigningKey>, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let mode = file.metadata().map_err(io)?.permissions().mode();
+    if mode & 0o077 != 0 && !crate::identities::file::is_a_credential_of_systemd(path) {
+        return Err(KeyError::Open { path: path.to_owned() });
+    }
+    let text = io::read_to_string(file).map_err(io)?;
+    let key = text.trim().parse().map_err(|_not_a_key| KeyError::NotAKey { path: path.to_owned() })?;
+    Ok(Some(key))
+}
+
+/// Makes a key of this name in a file of its own; one that is there stays.
+pub(crate) fn make(database: &Path, path: &Path, name: Option<&str>) -> Result<SigningKey, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), source };
+    let secret = clock::secret_bytes().map_err(|error| io(io::Error::other(error)))?;
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => new_name().map_err(|error| io(io::Error::other(error)))?,
+    };
+    let key =
+        SigningKey::new(&name, secret).map_err(|_bad_name| KeyError::NotAKey { path: path.to_owned() })?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map_err(io)?;
+    writeln!(file, "{}", key.to_secret_text()).map_err(io)?;
+    file.sync_all().map_err(io)?;
+    give_to_owner_of(database, path).map_err(io)?;
+    Ok(key)
+}
+
+/// Which log it is: a name that no other has.
+fn new_name() -> Result<String, clock::NoEntropy> {
+    Ok(format!("ecs-groupd/{}", base16ct::lower::encode_string(&clock::secret_bytes::<8>()?)))
+}
+
+/// Ends a change of keys that was cut short: the next key takes the key's place when the log names it, and is
+/// forgotten when it does not.
+pub(crate) fn settle(path: &Path, signed_with: Option<&str>) -> Result<(), KeyError> {
+    let next = next_path(path);
+    let io = |source| KeyError::Io { path: next.clone(), source };
+    let Some(key) = read(&next)? else { return Ok(()) };
+    if signed_with == Some(public(&key).as_str()) {
+        fs::rename(&next, path).map_err(io)
+    } else {
+        fs::remove_file(&next).map_err(io)
+    }
+}
+
+/// The half of a key that everybody may know, as text.
+pub(crate) fn public(key: &SigningKey) -> String {
+    key.verifying_key().to_string()
+}
+
+/// What the keys before and after a change sign, both of them.
+pub(crate) fn change_text(old: &VerifyingKey, new: &VerifyingKey) -> String {
+    format!("ecs-groupd checkpoint key\n{old}\n{new}\n")
+}
