@@ -9,6 +9,7 @@ mod contender;
 mod load;
 mod naive;
 mod traces;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,7 +39,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Whatever went wrong; the benchmark stops at the first.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const SECTIONS: [&str; 6] = ["creates", "reads", "access", "million", "traces", "footprint"];
+const SECTIONS: [&str; 7] = ["creates", "reads", "access", "million", "traces", "verify", "footprint"];
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -76,6 +77,9 @@ fn main() -> Result<(), Error> {
     }
     if is_wanted("footprint") {
         bench.footprint(if is_quick { 5 } else { 60 })?;
+    }
+    if is_wanted("verify") {
+        verify::verify(&bench.database("verify"), if is_quick { 100_000 } else { 1_000_000 }, bench.rounds)?;
     }
     Ok(())
 }

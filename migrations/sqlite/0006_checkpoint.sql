@@ -13,6 +13,9 @@ create table audit_checkpoint (
     constraint audit_checkpoint_hashes_match_size check (length(hashes) % 32 = 0)
 ) strict;
 
+-- Both columns only grow, so this costs next to nothing.
+create index audit_checkpoint_size on audit_checkpoint (size);
+
 create trigger audit_checkpoint_is_never_updated before update on audit_checkpoint
 begin
     select raise(abort, 'audit_checkpoint_is_never_updated');

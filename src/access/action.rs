@@ -65,6 +65,8 @@ pub enum Action {
     ChangeCheckpointKey,
     /// Delete records that stand in a sealed segment.
     SealSegment,
+    /// Read the audit records of all projects as they are written.
+    FollowAuditLog,
 }
 
 /// Who can be given the right to an action, and by what.
@@ -149,7 +151,7 @@ pub struct Row {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::CreateServerGroup,
         Self::ListServerGroups,
         Self::ShowServerGroup,
@@ -178,6 +180,7 @@ impl Action {
         Self::AcceptAuditLoss,
         Self::ChangeCheckpointKey,
         Self::SealSegment,
+        Self::FollowAuditLog,
     ];
 
     /// The table.
@@ -246,6 +249,10 @@ impl Action {
             }
             Self::ChangeCheckpointKey => {
                 own("ecs-groupd:audit:changeKey", Subject::AuditLog, GrantedBy::Operator)
+            }
+            Self::FollowAuditLog => {
+                let row = own("ecs-groupd:audit:follow", Subject::AuditLog, GrantedBy::Operator);
+                Row { level: Read, ..row }
             }
             Self::SealSegment => own("ecs-groupd:audit:sealSegment", Subject::AuditLog, GrantedBy::Operator),
         }

@@ -290,7 +290,8 @@ const fn trace_name(action: Action) -> Option<&'static str> {
         Action::AcceptAuditLoss => "acceptAuditLoss",
         Action::ChangeCheckpointKey => "changeCheckpointKey",
         Action::SealSegment => "sealSegment",
-        Action::ListServerGroups
+        Action::FollowAuditLog
+        | Action::ListServerGroups
         | Action::ShowServerGroup
         | Action::ShowServerLimits
         | Action::ShowServer
@@ -457,7 +458,7 @@ fn short_json(value: &Value) -> Option<String> {
 /// A record as CTS shows it.
 pub(crate) fn trace<'event>(event: &'event Event<'_>) -> Trace<'event> {
     let Named { action, service_type, resource_type, trace_name } = Named::of(event);
-    let user = UserBody::of(&event.actor);
+    let user = TraceUser::of(&event.actor);
     let domain_id = event.actor.domain_id.as_deref();
     // The project that was asked for may be of another account than the caller.
     let is_elsewhere = event.reason.as_ref().is_some_and(|reason| reason.name == "other_project");
@@ -549,11 +550,11 @@ pub(crate) struct Trace<'event> {
     #[serde(skip_serializing_if = "Option::is_none")]
     enterprise_project_id: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<UserBody<'event>>,
+    user: Option<TraceUser<'event>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct UserBody<'event> {
+struct TraceUser<'event> {
     id: &'event str,
     name: &'event str,
     user_name: &'event str,
@@ -565,16 +566,16 @@ struct UserBody<'event> {
     principal_is_root_user: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     access_key_id: Option<&'event str>,
-    domain: DomainBody<'event>,
+    domain: TraceDomain<'event>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct DomainBody<'event> {
+struct TraceDomain<'event> {
     id: &'event str,
     name: &'event str,
 }
 
-impl<'event> UserBody<'event> {
+impl<'event> TraceUser<'event> {
     /// The operator and the service are no users.
     fn of(actor: &'event ActorEvent<'_>) -> Option<Self> {
         if actor.r#type != "user" {
@@ -593,7 +594,7 @@ impl<'event> UserBody<'event> {
             principal_urn: format!("iam::{account_id}:user:{name}"),
             principal_is_root_user: if actor.is_root { "true" } else { "false" },
             access_key_id: actor.access_key.as_deref(),
-            domain: DomainBody { id: account_id, name: account_name },
+            domain: TraceDomain { id: account_id, name: account_name },
         })
     }
 }

@@ -55,6 +55,13 @@ impl Checkpoint {
         Ok((checkpoint, key))
     }
 
+    /// What a note claims to be the checkpoint of, whoever signed it: to know what it is to be compared with.
+    #[must_use]
+    pub fn claimed(note: &str) -> Option<Self> {
+        let end = note.rfind("\n\n")?;
+        Self::parse(&note[..=end])
+    }
+
     /// Exactly the three lines that are written here.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
@@ -64,6 +71,12 @@ impl Checkpoint {
         let checkpoint = Self { origin: origin.to_owned(), size: size.parse().ok()?, root: hash };
         (is_whole && checkpoint.to_string() == text).then_some(checkpoint)
     }
+}
+
+/// What both keys sign when one takes the place of the other.
+#[must_use]
+pub fn key_change_text(old: &VerifyingKey, new: &VerifyingKey) -> String {
+    format!("ecs-groupd checkpoint key\n{old}\n{new}\n")
 }
 
 /// The text of the note.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::audit::record::TraceId;
@@ -27,7 +27,7 @@ pub struct Event<'bytes> {
     #[serde(borrow)]
     pub request_id: Cow<'bytes, str>,
     /// Where the request came from.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub source_ip: Option<Cow<'bytes, str>>,
     /// The door it came in by.
     #[serde(borrow)]
@@ -39,7 +39,7 @@ pub struct Event<'bytes> {
     #[serde(borrow)]
     pub action: Cow<'bytes, str>,
     /// In which project.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub project_id: Option<Cow<'bytes, str>>,
     /// What it was about.
     #[serde(borrow)]
@@ -61,25 +61,25 @@ pub struct ActorEvent<'bytes> {
     #[serde(borrow)]
     pub r#type: Cow<'bytes, str>,
     /// The user's id.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub user_id: Option<Cow<'bytes, str>>,
     /// Its name.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub user_name: Option<Cow<'bytes, str>>,
     /// Its account's id.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub domain_id: Option<Cow<'bytes, str>>,
     /// Its account's name.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub domain_name: Option<Cow<'bytes, str>>,
     /// Whether it is the account itself.
     #[serde(default)]
     pub is_root: bool,
     /// What it showed to be known by.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub credential: Option<Cow<'bytes, str>>,
     /// The access key that it signed with.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub access_key: Option<Cow<'bytes, str>>,
 }
 
@@ -90,10 +90,10 @@ pub struct ResourceEvent<'bytes> {
     #[serde(borrow)]
     pub r#type: Cow<'bytes, str>,
     /// Its id, where there is one.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub id: Option<Cow<'bytes, str>>,
     /// Its name, where it is known.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub name: Option<Cow<'bytes, str>>,
 }
 
@@ -118,7 +118,7 @@ pub struct ReasonEvent<'bytes> {
     #[serde(borrow)]
     pub name: Cow<'bytes, str>,
     /// In words.
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "borrowed")]
     pub message: Option<Cow<'bytes, str>>,
 }
 
@@ -131,6 +131,13 @@ pub enum EventError {
     /// A newer program wrote them.
     #[error("its format version is {0}, and this ecs-groupd knows 1: use a newer one")]
     Newer(u8),
+}
+
+/// A text as it stands in the bytes, where it needs no unescaping: serde does so by itself for a bare `Cow` only.
+fn borrowed<'bytes, D: Deserializer<'bytes>>(from: D) -> Result<Option<Cow<'bytes, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Text<'bytes>(#[serde(borrow)] Cow<'bytes, str>);
+    Ok(Option::<Text<'bytes>>::deserialize(from)?.map(|Text(text)| text))
 }
 
 impl<'bytes> Event<'bytes> {

@@ -73,9 +73,19 @@ impl SigningKey {
     /// `text`, signed. The text ends with a newline.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
+        format!("{text}\n{}", self.signature_line(text))
+    }
+
+    /// A note that another key made of `text`, signed by this one too.
+    #[must_use]
+    pub fn cosign(&self, text: &str, note: &str) -> String {
+        format!("{note}{}", self.signature_line(text))
+    }
+
+    fn signature_line(&self, text: &str) -> String {
         let signature = self.key.sign(text.as_bytes()).to_bytes();
         let signature = Base64::encode_string(&[&self.verifying_key().id()[..], &signature].concat());
-        format!("{text}\n{DASH}{} {signature}\n", self.name)
+        format!("{DASH}{} {signature}\n", self.name)
     }
 }
 

@@ -12,7 +12,7 @@ pub fn leaf(bytes: &[u8]) -> Hash {
 }
 
 /// A node: `SHA-256(0x01 ‖ left ‖ right)`.
-fn node(left: &Hash, right: &Hash) -> Hash {
+pub(crate) fn node(left: &Hash, right: &Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
@@ -48,10 +48,21 @@ impl Edge {
         Err(EdgeError { size, expected: size.count_ones(), found: bytes.len() })
     }
 
+    /// An edge of this size over nothing, for counting on where a tree is broken.
+    pub(crate) fn placeholder(size: u64) -> Self {
+        Self { size, hashes: vec![Hash::default(); size.count_ones() as usize] }
+    }
+
     /// The hashes one after the other.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         self.hashes.concat()
+    }
+
+    /// The hashes, from the largest subtree's to the smallest's.
+    #[must_use]
+    pub fn hashes(&self) -> &[Hash] {
+        &self.hashes
     }
 
     /// How many leaves the tree has; also the `seq` of the newest record.

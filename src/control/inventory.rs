@@ -55,8 +55,7 @@ pub(super) async fn unregister(
 }
 
 fn permit(operator: Operator, action: Action, project: &str) -> Result<(Permit, ProjectId), Failure> {
-    let wrong = |error| Malformed::field("project_id", format!("in the path is {error}"));
-    let project_id = project.parse().map_err(wrong)?;
+    let project_id = super::project_id(project)?;
     let permit = policy::permit_inventory(operator.0, action, project_id)
         .map_err(|action| Failure::Internal(format!("{} is not about the inventory", action.name())))?;
     Ok((permit, project_id))

@@ -3,6 +3,7 @@
 //! Every request needs `Authorization: Bearer` and the control token.
 
 mod inventory;
+pub mod stream;
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
@@ -11,18 +12,22 @@ use actix_web::dev::Payload;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, AUTHORIZATION, HeaderValue};
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use serde_json::json;
 
 use crate::access::principal::Origin;
 use crate::access::{policy, token};
+use crate::api::body::Malformed;
 use crate::api::error::{ApiError, Dialect, Failure};
 use crate::api::{self, HttpLimits, caller, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
+use crate::domain::id::ProjectId;
 use crate::domain::session::SecretDigest;
 use crate::store::Store;
+
+use self::stream::Stopping;
 
 /// What the control listener can reach.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ pub struct Shared {
     pub ids: Arc<std::sync::Mutex<Ids>>,
     /// How large and how slow a request may be.
     pub limits: HttpLimits,
+    /// Turns true when the service stops.
+    pub stopping: Stopping,
 }
 
 /// The routes of the control listener.
@@ -42,7 +49,10 @@ pub fn mount(shared: Shared) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(Data::from(shared.store)).app_data(Data::new(shared.token));
         config.app_data(RequestIds::fork(&shared.ids)).app_data(Data::new(shared.limits));
+        config.app_data(Data::new(shared.stopping));
         config.service(resource("/control/reset", "POST").route(web::post().to(reset)));
+        config.service(resource(PROJECT_RESET, "POST").route(web::post().to(reset_project)));
+        config.service(resource(STREAM, "GET").route(web::get().to(stream::stream)));
         config.service(resource(SERVERS, "GET").route(web::get().to(inventory::list)));
         config.service(
             resource(SERVER, "PUT, DELETE")
@@ -52,6 +62,8 @@ pub fn mount(shared: Shared) -> impl FnOnce(&mut ServiceConfig) {
     }
 }
 
+const PROJECT_RESET: &str = "/control/projects/{project_id}/reset";
+const STREAM: &str = "/control/traces/stream";
 const SERVERS: &str = "/control/projects/{project_id}/servers";
 const SERVER: &str = "/control/projects/{project_id}/servers/{server_id}";
 
@@ -68,7 +80,10 @@ fn resource(path: &str, methods: &'static str) -> actix_web::Resource {
 pub async fn not_found() -> HttpResponse {
     error(
         StatusCode::NOT_FOUND,
-        &format!("no such path; there are POST /control/reset, GET {SERVERS} and PUT, DELETE {SERVER}"),
+        &format!(
+            "no such path; there are POST /control/reset, POST {PROJECT_RESET}, GET {STREAM}, GET {SERVERS} and PUT, \
+             DELETE {SERVER}"
+        ),
     )
 }
 
@@ -96,6 +111,23 @@ impl FromRequest for Operator {
 async fn reset(operator: Operator, store: Data<Store>) -> Result<HttpResponse, ApiError> {
     store.apply(policy::permit_reset(operator.0), Command::ResetDatabase).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /control/projects/{project_id}/reset`: the same of one project, whose listing of traces begins anew too.
+async fn reset_project(
+    operator: Operator,
+    path: Path<String>,
+    store: Data<Store>,
+) -> Result<HttpResponse, ApiError> {
+    let project_id = project_id(&path)?;
+    let permit = policy::permit_project_reset(operator.0, project_id);
+    store.apply(permit, Command::ResetProject { project_id }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// The project that a path names.
+fn project_id(text: &str) -> Result<ProjectId, Malformed> {
+    text.parse().map_err(|error| Malformed::field("project_id", format!("in the path is {error}")))
 }
 
 fn is_operator(request: &HttpRequest, token: &SecretDigest) -> bool {

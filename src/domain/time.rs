@@ -36,6 +36,14 @@ impl Timestamp {
         self.formatted(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z"))
     }
 
+    /// `2026-01-02T03:04:05.678Z`, all that it says.
+    #[must_use]
+    pub fn to_iso8601_millis(self) -> String {
+        self.formatted(format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        ))
+    }
+
     /// `2026-01-02T03:04:05.678000Z`, as IAM writes times ("Obtaining a User Token Through Password Authentication").
     #[must_use]
     pub fn to_iso8601_micros(self) -> String {
@@ -61,6 +69,7 @@ mod tests {
     fn a_time_is_written_as_the_vendor_writes_it() {
         let time = Timestamp::from_millis(1_767_323_045_678);
         assert_eq!(time.to_iso8601(), "2026-01-02T03:04:05Z");
+        assert_eq!(time.to_iso8601_millis(), "2026-01-02T03:04:05.678Z");
         assert_eq!(time.to_iso8601_micros(), "2026-01-02T03:04:05.678000Z");
         assert_eq!(Timestamp::MAX.to_iso8601(), "9999-12-31T23:59:59Z");
     }

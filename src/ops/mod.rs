@@ -1,6 +1,8 @@
 //! The offline verbs: what is done to a database that no service holds.
 
+pub mod audit;
 pub mod explain;
+pub mod key;
 pub mod inventory;
 
 use std::path::PathBuf;
@@ -12,8 +14,9 @@ use crate::access::policy;
 use crate::access::principal::Origin;
 use crate::clock::{Clock, Ids, NoEntropy};
 use crate::domain::command::Command;
+use crate::domain::id::ProjectId;
 use crate::meter::Meter;
-use crate::store::{self, OpenError, Options, Store, StoreError, WriterFailed};
+use crate::store::{self, KeyError, OpenError, Options, Store, StoreError, WriterFailed};
 
 /// Why a verb did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,9 @@ pub enum OpsError {
     /// The database cannot be opened to write.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// There is no other key to sign with.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// It was not written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -44,13 +50,19 @@ pub enum OpsError {
     Runtime(#[from] std::io::Error),
 }
 
-/// Deletes every group and registered ECS of every project. The audit log stays, and records it.
+/// Deletes every group and registered ECS, of every project or of one. The audit log stays, and records it.
 ///
 /// # Errors
 /// [`OpsError`]; when a service holds the database, nothing is done.
-pub fn reset(options: Options) -> Result<(), OpsError> {
+pub fn reset(options: Options, project_id: Option<ProjectId>) -> Result<(), OpsError> {
     on_store(options, async |store, origin| {
-        store.apply(policy::permit_reset(origin), Command::ResetDatabase).await?;
+        match project_id {
+            None => store.apply(policy::permit_reset(origin), Command::ResetDatabase).await?,
+            Some(project_id) => {
+                let permit = policy::permit_project_reset(origin, project_id);
+                store.apply(permit, Command::ResetProject { project_id }).await?
+            }
+        };
         Ok(())
     })
 }

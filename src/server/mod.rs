@@ -20,7 +20,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use self::upkeep::Upkeep;
 use crate::access::token;
@@ -37,6 +37,8 @@ use crate::store::{self, OpenError, Store, Writer, WriterFailed};
 
 /// Where `control.listen = "auto"` is, when the API's port is not 0.
 const CONTROL_PORT: u16 = 8775;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Why the service did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +150,7 @@ pub struct Server {
     store: Arc<Store>,
     writer: Writer,
     meter: Arc<Meter>,
+    stopping: watch::Sender<bool>,
 }
 
 /// Opens the database and binds the listeners. Must be called inside [`block_on`].
@@ -182,6 +185,7 @@ pub async fn build(
         file,
         clock: clock.clone(),
         ids: ids.fork(),
+        retention_ms: settings.audit.retention_days * DAY_MS,
     };
     let ids = Arc::new(Mutex::new(ids));
 
@@ -199,15 +203,17 @@ pub async fn build(
         Some(secrets) => secrets.control_token.clone(),
         None => clock::secret_text()?,
     };
+    let (stopping, stops) = watch::channel(false);
     let shared = control::Shared {
         store: Arc::clone(&store),
         token: token::digest(&control_token),
         ids,
         limits: settings.http_limits(),
+        stopping: stops,
     };
     let (control, control_address) = control_listener(control, &settings.http, shared)?.unzip();
     let addresses = Addresses { api: api_address, control: control_address };
-    Ok(Server { addresses, control_token, upkeep, api, control, store, writer, meter })
+    Ok(Server { addresses, control_token, upkeep, api, control, store, writer, meter, stopping })
 }
 
 /// Who there is, and the file that says so.
@@ -365,7 +371,8 @@ impl Server {
         stop: impl Future<Output = ()>,
         next_reload: impl AsyncFnMut(),
     ) -> Result<(), ServeError> {
-        let Self { addresses, control_token: _, mut upkeep, api, control, store, writer, meter } = self;
+        let Self { addresses, control_token: _, mut upkeep, api, control, store, writer, meter, stopping } =
+            self;
         let (stop_writer, mut writer) = start_writer(writer)?;
         let listeners: Vec<_> = std::iter::once(api).chain(control).collect();
         let handles: Vec<_> = listeners.iter().map(HttpListener::handle).collect();
@@ -385,6 +392,7 @@ impl Server {
             ended = &mut writer => (Ok(()), Some(ended)),
         };
 
+        stopping.send_replace(true);
         // All are told before any is waited for.
         let stopping: Vec<_> = handles.iter().map(|handle| handle.stop(true)).collect();
         for stopped in stopping {

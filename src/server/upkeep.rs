@@ -11,8 +11,10 @@ use crate::access::policy;
 use crate::access::principal::Origin;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::Command;
+use crate::domain::time::Timestamp;
 use crate::identities::{Current, Identities, file};
 use crate::store::Store;
+use crate::store::seal::Sealed;
 
 /// How often it is looked for what has expired, and for what is to be summed up.
 const EVERY: Duration = Duration::from_mins(1);
@@ -25,6 +27,8 @@ pub(super) struct Upkeep {
     pub(super) file: Option<PathBuf>,
     pub(super) clock: Clock,
     pub(super) ids: Ids,
+    /// How old a record is when it is sealed, in milliseconds; 0 for never.
+    pub(super) retention_ms: u64,
 }
 
 impl Upkeep {
@@ -37,6 +41,7 @@ impl Upkeep {
                 _ = minute.tick() => {
                     self.purge().await;
                     self.sum_up().await;
+                    self.seal().await;
                 }
                 () = next_reload() => self.reload().await,
             }
@@ -64,6 +69,27 @@ impl Upkeep {
         let origin = self.origin("timer");
         if let Err(error) = self.store.purge_expired(origin, self.clock.now()).await {
             tracing::warn!(%error, "what has expired is forgotten another time");
+        }
+    }
+
+    /// Seals what is old enough, segment by segment.
+    async fn seal(&mut self) {
+        if self.retention_ms == 0 {
+            return;
+        }
+        let before = self.clock.now().as_millis().saturating_sub(self.retention_ms);
+        loop {
+            let origin = self.origin("timer");
+            match self.store.seal(origin, Timestamp::from_millis(before)).await {
+                Ok(None) => return,
+                Ok(Some(Sealed { first, last, file })) => {
+                    tracing::info!(first, last, file = %file.display(), "records were sealed");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no records were sealed, and none deleted");
+                    return;
+                }
+            }
         }
     }
 

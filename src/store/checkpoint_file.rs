@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::store::sqlite::open::{beside, give_to_owner_of};
+use crate::store::sqlite::open::{beside, give_to_owner_of, sync_folder_of};
 
 /// More than the last line has, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -63,7 +63,9 @@ impl CheckpointFile {
             lines.push(b'\n');
         }
         file.write_all(&lines)?;
-        file.sync_data()
+        file.sync_data()?;
+        // Or a power cut would leave a database with checkpoints and no file of them.
+        if is_new { sync_folder_of(&self.path) } else { Ok(()) }
     }
 }
 

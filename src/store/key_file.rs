@@ -6,9 +6,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::audit::note::{SigningKey, VerifyingKey};
+use crate::audit::checkpoint::key_change_text;
+use crate::audit::note::SigningKey;
 use crate::clock;
-use crate::store::sqlite::open::{beside, give_to_owner_of};
+use crate::store::sqlite::open::{beside, give_to_owner_of, sync_folder_of};
 
 /// Nobody but its owner reads it.
 const MODE: u32 = 0o600;
@@ -77,7 +78,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<SigningKey>, KeyError> {
     Ok(Some(key))
 }
 
-/// Makes a key of this name in a file of its own; one that is there stays.
+/// Makes a key of this name in a file of its own; one that is there stays. The file is there as a whole, on the disk,
+/// or not at all: the log is about to name the key.
 pub(crate) fn make(database: &Path, path: &Path, name: Option<&str>) -> Result<SigningKey, KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), source };
     let secret = clock::secret_bytes().map_err(|error| io(io::Error::other(error)))?;
@@ -87,11 +89,26 @@ pub(crate) fn make(database: &Path, path: &Path, name: Option<&str>) -> Result<S
     };
     let key =
         SigningKey::new(&name, secret).map_err(|_bad_name| KeyError::NotAKey { path: path.to_owned() })?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path).map_err(io)?;
-    writeln!(file, "{}", key.to_secret_text()).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    give_to_owner_of(database, path).map_err(io)?;
+    if path.exists() {
+        return Err(io(io::ErrorKind::AlreadyExists.into()));
+    }
+    write_whole(database, path, &key).map_err(io)?;
     Ok(key)
+}
+
+fn write_whole(database: &Path, path: &Path, key: &SigningKey) -> io::Result<()> {
+    let unfinished = beside(path, ".tmp");
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        // One that a kill left there is nobody's key.
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&unfinished)?;
+    writeln!(file, "{}", key.to_secret_text())?;
+    file.sync_all()?;
+    give_to_owner_of(database, &unfinished)?;
+    fs::rename(&unfinished, path)?;
+    sync_folder_of(path)
 }
 
 /// Which log it is: a name that no other has.
@@ -117,7 +134,23 @@ pub(crate) fn public(key: &SigningKey) -> String {
     key.verifying_key().to_string()
 }
 
-/// What the keys before and after a change sign, both of them.
-pub(crate) fn change_text(old: &VerifyingKey, new: &VerifyingKey) -> String {
-    format!("ecs-groupd checkpoint key\n{old}\n{new}\n")
+/// One key after another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The public half of the old one.
+    pub old: String,
+    /// That of the new one.
+    pub new: String,
+    /// Both, signed by both.
+    pub signed: String,
+}
+
+/// Makes the key that is to come after the one that is there, in a file beside it.
+pub(crate) fn make_next(database: &Path, path: &Path) -> Result<KeyChange, KeyError> {
+    let not_a_key = || KeyError::NotAKey { path: path.to_owned() };
+    let old = read(path)?.ok_or_else(not_a_key)?;
+    let new = make(database, &next_path(path), Some(old.verifying_key().name()))?;
+    let text = key_change_text(&old.verifying_key(), &new.verifying_key());
+    let signed = new.cosign(&text, &old.sign(&text));
+    Ok(KeyChange { old: public(&old), new: public(&new), signed })
 }

@@ -5,8 +5,10 @@
 mod cache;
 mod checkpoint_file;
 mod key_file;
+pub mod log;
 mod refusals;
 mod sqlite;
+pub mod seal;
 mod trace;
 mod writer;
 
@@ -17,10 +19,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::cache::{Cache, Versions};
-pub use self::key_file::KeyError;
+pub use self::key_file::{KeyChange, KeyError};
 use self::refusals::{NotRecorded, Refusals};
 pub use self::trace::{LoggedRecord, TRACE_SCAN_MAX, TraceError, TraceQuery, Window};
 use self::writer::Job;
@@ -28,6 +30,7 @@ pub use self::writer::{CheckpointRules, Writer, WriterFailed};
 use crate::access::action::Action;
 use crate::access::policy::{self, Denied, Permit};
 use crate::access::principal::Origin;
+use crate::audit::record::TraceId;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::{Change, Command};
 use crate::domain::group::ServerGroup;
@@ -112,6 +115,20 @@ pub enum OpenError {
         /// The file's version.
         found: i64,
         /// The newest that this program knows.
+        known: i64,
+    },
+    /// An older ecs-groupd wrote it, and what is to be done changes nothing.
+    #[error(
+        "{} has schema version {found}, and reading its log takes version {known}: `ecs-groupd serve` or any verb that \
+         changes something brings it up to date",
+        database.display()
+    )]
+    Older {
+        /// The database.
+        database: PathBuf,
+        /// The file's version.
+        found: i64,
+        /// The one that this program reads.
         known: i64,
     },
     /// Something else holds the database.
@@ -240,7 +257,10 @@ pub struct KnownServer {
 /// The database: any number of readers, and the queue to the one writer.
 #[derive(Debug)]
 pub struct Store {
+    database: PathBuf,
+    key: PathBuf,
     jobs: mpsc::Sender<Job>,
+    committed: watch::Receiver<u64>,
     readers: SqlitePool,
     read_deadline: Duration,
     versions: Arc<Versions>,
@@ -276,8 +296,12 @@ pub async fn open(
     options.database = sqlite::open::true_path(&options.database)?;
     let (sender, jobs) = mpsc::channel(options.queue_max);
     let writer_failure = Arc::new(OnceLock::new());
+    let (commit, committed) = watch::channel(0);
     let store = Store {
+        key: key_file::path(&options.database, &options.key),
+        database: options.database.clone(),
         jobs: sender,
+        committed,
         readers: sqlite::open::read_pool(&options),
         read_deadline: options.read_deadline,
         versions: Arc::default(),
@@ -295,6 +319,7 @@ pub async fn open(
         versions: Arc::clone(&store.versions),
         refusals: Arc::clone(&store.refusals),
         failure: writer_failure,
+        committed: commit,
     };
     let writer = Writer::open(options, jobs, clock, ids, shared).await?;
     Ok((store, writer))
@@ -346,10 +371,14 @@ impl Store {
     /// [`StoreError`]; what was not recorded waits for the next time.
     pub async fn summarize_refusals(&self, origin: Origin) -> Result<(), StoreError> {
         let now = self.clock.now();
-        for NotRecorded { user_id, count, since } in self.refusals.take(now) {
+        let mut waiting = self.refusals.take(now).into_iter();
+        while let Some(next) = waiting.next() {
+            let NotRecorded { user_id, count, since } = next;
             let command = Command::SummarizeRefusals { user_id, count, since };
             if let Err(error) = self.apply(policy::permit_summary(origin), command).await {
-                self.refusals.count(user_id, 0, count, now);
+                for put_back in std::iter::once(next).chain(waiting) {
+                    self.refusals.put_back(put_back, now);
+                }
                 return Err(error);
             }
         }
@@ -491,6 +520,61 @@ impl Store {
         self.read(async |conn| sqlite::open::check_schema(conn).await)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// How many records the log has: a new number after each commit that added some.
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.committed.clone()
+    }
+
+    /// The records of all projects after this place, in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn records_after(
+        &self,
+        permit: &Permit,
+        seq: u64,
+        records_max: u32,
+    ) -> Result<Vec<LoggedRecord>, StoreError> {
+        check_permit(permit, Action::FollowAuditLog, None)?;
+        let page = self.read(async |conn| sqlite::trace::records_after(conn, seq, records_max).await).await?;
+        Ok(page.into_iter().map(|(seq, bytes)| LoggedRecord::new(seq, bytes)).collect())
+    }
+
+    /// The place of the record of this id; `None` when there is none. What was sealed has its place, unseen.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn place_of(&self, permit: &Permit, trace_id: TraceId) -> Result<Option<u64>, StoreError> {
+        check_permit(permit, Action::FollowAuditLog, None)?;
+        let seq = trace_id.seq();
+        if (1..=self.sealed_up_to(permit).await?).contains(&seq) {
+            return Ok(Some(seq));
+        }
+        let found = self.read(async |conn| sqlite::trace::record(conn, seq).await).await?;
+        let Some((_, bytes)) = found else { return Ok(None) };
+        let is_it = LoggedRecord::new(seq, bytes).event()?.trace_id() == Some(trace_id);
+        Ok(is_it.then_some(seq))
+    }
+
+    /// The last record that was sealed and deleted; 0 when none was.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sealed_up_to(&self, permit: &Permit) -> Result<u64, StoreError> {
+        check_permit(permit, Action::FollowAuditLog, None)?;
+        let log = self.read(async |conn| sqlite::trace::range_of_log(conn).await).await?;
+        Ok(log.first - 1)
+    }
+
+    /// Makes the key that is to come after the one that the log is signed with.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn next_key(&self) -> Result<KeyChange, KeyError> {
+        key_file::make_next(&self.database, &self.key)
     }
 
     /// Closes the read connections; the writer closes its own when it stops.

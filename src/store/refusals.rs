@@ -23,11 +23,23 @@ struct Minute {
     since: Timestamp,
     recorded: u32,
     not_recorded: u64,
+    /// The begin of the minute of the first of those that were not recorded.
+    not_recorded_since: Timestamp,
 }
 
 impl Minute {
+    const fn new(since: Timestamp) -> Self {
+        Self { since, recorded: 0, not_recorded: 0, not_recorded_since: since }
+    }
+
     const fn ends_at(&self) -> Timestamp {
         self.since.plus_millis(MINUTE_MS)
+    }
+
+    fn add_not_recorded(&mut self, count: u64, since: Timestamp) {
+        self.not_recorded_since =
+            if self.not_recorded == 0 { since } else { self.not_recorded_since.min(since) };
+        self.not_recorded += count;
     }
 }
 
@@ -62,30 +74,37 @@ impl Refusals {
             return;
         }
         self.with(|minutes| {
-            let fresh = Minute { since: now, recorded: 0, not_recorded: 0 };
-            let minute = minutes.entry(user_id).or_insert(fresh);
+            let minute = minutes.entry(user_id).or_insert(Minute::new(now));
             if minute.ends_at() <= now {
                 // What was not recorded of the minutes before waits for its summary.
-                *minute = Minute { not_recorded: minute.not_recorded, ..fresh };
+                *minute = Minute { since: now, recorded: 0, ..*minute };
             }
             minute.recorded += recorded;
-            minute.not_recorded += not_recorded;
+            minute.add_not_recorded(not_recorded, minute.since);
         });
     }
 
     /// What is still to be summed up; forgets the minutes that are over. What is not recorded after all is to be
-    /// counted again.
+    /// [put back](Self::put_back).
     pub(super) fn take(&self, now: Timestamp) -> Vec<NotRecorded> {
         self.with(|minutes| {
             let taken = minutes.iter_mut().filter(|(_, minute)| minute.not_recorded > 0);
             let taken = taken.map(|(user_id, minute)| {
                 let count = std::mem::take(&mut minute.not_recorded);
-                NotRecorded { user_id: *user_id, count, since: minute.since }
+                NotRecorded { user_id: *user_id, count, since: minute.not_recorded_since }
             });
             let taken = taken.collect();
             minutes.retain(|_, minute| minute.ends_at() > now);
             taken
         })
+    }
+
+    /// Has what could not be summed up wait for the next time.
+    pub(super) fn put_back(&self, not_recorded: NotRecorded, now: Timestamp) {
+        let NotRecorded { user_id, count, since } = not_recorded;
+        self.with(|minutes| {
+            minutes.entry(user_id).or_insert(Minute::new(now)).add_not_recorded(count, since);
+        });
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut HashMap<UserId, Minute>) -> T) -> T {
@@ -113,6 +132,24 @@ mod tests {
         assert_eq!(refusals.room(USER, NOW.plus_millis(MINUTE_MS)), Some(3));
         refusals.count(USER, 1, 0, NOW.plus_millis(MINUTE_MS));
         assert_eq!(refusals.room(USER, NOW.plus_millis(MINUTE_MS)), Some(2));
+    }
+
+    #[test]
+    fn what_was_not_recorded_is_summed_up_since_its_first_minute_and_waits_where_it_was_not_written() {
+        let refusals = Refusals::new(Some(1));
+        let (second, third) = (NOW.plus_millis(MINUTE_MS), NOW.plus_millis(2 * MINUTE_MS));
+        refusals.count(USER, 1, 4, NOW);
+        refusals.count(USER, 1, 3, second);
+        let both = NotRecorded { user_id: USER, count: 7, since: NOW };
+        assert_eq!(refusals.take(second), [both]);
+        refusals.put_back(both, second);
+        assert_eq!(refusals.room(USER, second), Some(0), "the minute goes on");
+        assert_eq!(refusals.take(third), [both]);
+        refusals.put_back(both, third);
+        refusals.count(USER, 0, 1, third);
+        assert_eq!(refusals.take(third), [NotRecorded { count: 8, ..both }]);
+        refusals.count(USER, 0, 1, third);
+        assert_eq!(refusals.take(third), [NotRecorded { user_id: USER, count: 1, since: third }]);
     }
 
     #[test]

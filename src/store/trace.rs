@@ -60,6 +60,16 @@ pub struct LoggedRecord {
 }
 
 impl LoggedRecord {
+    pub(super) const fn new(seq: u64, bytes: Vec<u8>) -> Self {
+        Self { seq, bytes }
+    }
+
+    /// Its place in the log.
+    #[must_use]
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
     /// What it says.
     ///
     /// # Errors
@@ -206,7 +216,7 @@ impl Store {
 }
 
 /// The first place of the log that has a record whose time `is_late` enough; behind its end, when there is none.
-async fn first_place(
+pub(super) async fn first_place(
     conn: &mut sqlx::SqliteConnection,
     log: Range,
     is_late: impl Fn(Timestamp) -> bool,

@@ -32,25 +32,25 @@ use tokio::sync::oneshot;
 use crate::harness::{NOW, records, store_options};
 use crate::one_batch::check_tree;
 
-const BATCH_MAX: usize = 256;
+pub const BATCH_MAX: usize = 256;
 /// As long as nobody says otherwise, no quota is in the way.
 const NO_QUOTA: u32 = 100_000;
 
 /// A store whose every attempt has a request id of its own, counted from 1.
-struct Bench {
+pub struct Bench {
     folder: TempDir,
     store: Arc<Store>,
     meter: Arc<Meter>,
-    clock: Clock,
-    attempts: u128,
+    pub clock: Clock,
+    pub attempts: u128,
 }
 
 /// An attempt in the queue, and the answer it will get.
-type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>>>;
+pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>>>;
 
 /// Opens a new database and runs `work` beside its writer, on one thread: what `work` queues without waiting in
 /// between is there all at once when the writer looks, so it is one batch.
-async fn bench<T>(batch_max: usize, quota: u32, work: impl AsyncFnOnce(&mut Bench) -> T) -> T {
+pub async fn bench<T>(batch_max: usize, quota: u32, work: impl AsyncFnOnce(&mut Bench) -> T) -> T {
     let folder = tempfile::tempdir().unwrap();
     let (meter, clock) = (Arc::new(Meter::default()), Clock::fixed(NOW));
     let options = Options {
@@ -96,11 +96,11 @@ impl Bench {
         self.meter.records.get() - 1
     }
 
-    fn database(&self) -> PathBuf {
+    pub fn database(&self) -> PathBuf {
         self.folder.path().join("ecs-groupd.db")
     }
 
-    fn origin(&mut self) -> Origin {
+    pub fn origin(&mut self) -> Origin {
         self.attempts += 1;
         Origin {
             request_id: RequestId::from_bytes(self.attempts.to_be_bytes()),
@@ -109,16 +109,16 @@ impl Bench {
         }
     }
 
-    fn permit(&mut self, who: &Principal, action: Action) -> Permit {
+    pub fn permit(&mut self, who: &Principal, action: Action) -> Permit {
         policy::permit(who, self.origin(), action, who.project_id(), NOW).unwrap()
     }
 
-    fn queue(&self, permit: Permit, command: Command) -> Pending<Change> {
+    pub fn queue(&self, permit: Permit, command: Command) -> Pending<Change> {
         let store = Arc::clone(&self.store);
         queued(async move { store.apply(permit, command).await })
     }
 
-    fn create(&mut self, who: &Principal, name: &str) -> Pending<Change> {
+    pub fn create(&mut self, who: &Principal, name: &str) -> Pending<Change> {
         let command = Command::CreateGroup {
             project_id: project(who),
             name: GroupName::try_from(name.to_owned()).unwrap(),
@@ -129,18 +129,18 @@ impl Bench {
         self.queue(permit, command)
     }
 
-    fn delete(&mut self, who: &Principal, group_id: GroupId) -> Pending<Change> {
+    pub fn delete(&mut self, who: &Principal, group_id: GroupId) -> Pending<Change> {
         let permit = self.permit(who, Action::DeleteServerGroup);
         self.queue(permit, Command::DeleteGroup { project_id: project(who), group_id })
     }
 
-    fn reset(&mut self) -> Pending<Change> {
+    pub fn reset(&mut self) -> Pending<Change> {
         let permit = policy::permit_reset(self.origin());
         self.queue(permit, Command::ResetDatabase)
     }
 
     /// Queues an attempt to create a group in somebody else's project.
-    fn trespass(&mut self, who: &Principal, on: &Principal) -> Pending<()> {
+    pub fn trespass(&mut self, who: &Principal, on: &Principal) -> Pending<()> {
         let denied =
             policy::permit(who, self.origin(), Action::CreateServerGroup, on.project_id(), NOW).unwrap_err();
         let store = Arc::clone(&self.store);
@@ -148,7 +148,7 @@ impl Bench {
     }
 
     /// The groups in the database, beside the counters that go with them.
-    fn groups(&self) -> BTreeMap<ProjectId, Vec<GroupId>> {
+    pub fn groups(&self) -> BTreeMap<ProjectId, Vec<GroupId>> {
         let conn = rusqlite::Connection::open(self.database()).unwrap();
         let mut select = conn
             .prepare("select project_id, group_id from server_group order by project_id, group_id")
@@ -173,7 +173,7 @@ impl Bench {
     }
 
     /// The records, after a look at the tree over them.
-    fn records(&self) -> Vec<Value> {
+    pub fn records(&self) -> Vec<Value> {
         let records = records(&self.database());
         check_tree(&rusqlite::Connection::open(self.database()).unwrap());
         records
@@ -194,12 +194,12 @@ fn queued<T: 'static>(attempt: impl Future<Output = Result<T, StoreError>> + 'st
     }
 }
 
-fn dev() -> Principal {
+pub fn dev() -> Principal {
     Identities::dev(&DevSecrets::well_known(), true).unwrap().anonymous().unwrap()
 }
 
 /// The same user in another project.
-fn neighbour() -> Principal {
+pub fn neighbour() -> Principal {
     let dev = dev();
     let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
     Principal {
@@ -213,7 +213,7 @@ fn neighbour() -> Principal {
     }
 }
 
-fn project(who: &Principal) -> ProjectId {
+pub fn project(who: &Principal) -> ProjectId {
     who.project_id().unwrap()
 }
 
@@ -230,7 +230,7 @@ fn not_found(group_id: GroupId) -> Result<Change, StoreError> {
 }
 
 /// What a record says came of which request.
-fn outcome(record: &Value) -> (u128, &str) {
+pub fn outcome(record: &Value) -> (u128, &str) {
     let request_id = u128::from_str_radix(record["request_id"].as_str().unwrap(), 16).unwrap();
     (request_id, record["outcome"].as_str().unwrap())
 }

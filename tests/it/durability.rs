@@ -77,13 +77,16 @@ fn killed_at_any_step_of_its_first_start_it_starts_the_next_time() {
     let has_bytes = |name: &'static str| {
         move |folder: &Path| std::fs::metadata(folder.join(name)).is_ok_and(|file| file.len() > 0)
     };
-    let steps: [(&str, Box<dyn Fn(&Path) -> bool>); 7] = [
+    let steps: [(&str, Box<dyn Fn(&Path) -> bool>); 10] = [
         ("its lock", Box::new(exists("ecs-groupd.db.lock"))),
         ("its process id", Box::new(has_bytes("ecs-groupd.db.lock"))),
         ("its file", Box::new(exists("ecs-groupd.db"))),
         ("its first page", Box::new(has_bytes("ecs-groupd.db"))),
         ("its WAL", Box::new(exists("ecs-groupd.db-wal"))),
         ("its first transaction", Box::new(has_bytes("ecs-groupd.db-wal"))),
+        ("its key", Box::new(exists("ecs-groupd.db.key"))),
+        ("its file of checkpoints", Box::new(exists("ecs-groupd.db.checkpoints"))),
+        ("its first checkpoint", Box::new(has_bytes("ecs-groupd.db.checkpoints"))),
         ("its ready file", Box::new(exists("ready.json"))),
     ];
     for (step, is_reached) in steps {
@@ -128,7 +131,7 @@ fn a_start_that_was_cut_short_before_the_first_migration_is_finished_by_the_next
 }
 
 /// Creates, deletes and, now and then, resets; tells `acknowledged` of every answer, until there is none.
-fn change_until_killed(process: &Process, client: usize, seed: u64, acknowledged: &mpsc::Sender<()>) {
+pub fn change_until_killed(process: &Process, client: usize, seed: u64, acknowledged: &mpsc::Sender<()>) {
     let mut random = StdRng::seed_from_u64(seed);
     let control = process.ready["control_url"].as_str().unwrap().strip_prefix("http://").unwrap();
     let control = Client::new(control.parse().unwrap());

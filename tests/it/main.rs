@@ -9,14 +9,17 @@
 )]
 
 mod access;
+mod audit_loss;
 mod authz;
 mod bad_input;
 mod batch;
+mod checkpoint;
 mod closed_doors;
 mod config;
 mod configuration;
 mod conformance;
 mod consistency;
+mod coverage;
 mod create;
 mod cts;
 mod disk_full;
@@ -32,6 +35,7 @@ mod layering;
 mod lifecycle;
 mod list;
 mod log;
+mod log_builder;
 mod log_lines;
 mod login;
 mod manners;
@@ -46,3 +50,4 @@ mod service;
 mod show_and_delete;
 mod signature;
 mod terraform;
+mod verify;

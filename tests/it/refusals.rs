@@ -1,9 +1,20 @@
 //! How many attempts that are turned down are recorded: nobody fills the disk by being denied.
 
+use std::collections::BTreeSet;
+
+use ecs_groupd::access::action::Action;
+use ecs_groupd::access::policy;
+use ecs_groupd::access::principal::{Origin, Principal, User};
+use ecs_groupd::domain::id::{ProjectId, RequestId, UserId};
 use ecs_groupd::domain::time::Timestamp;
+use ecs_groupd::store::StoreError;
 use serde_json::{Value, json};
 
-use crate::harness::{Client, NOW, TestApp, cheap_hash, create_body, group_path, records, token_for};
+use crate::batch::dev;
+use crate::checkpoint::{DATABASE, with_store};
+use crate::harness::{
+    Client, NOW, TestApp, all_records, cheap_hash, create_body, group_path, records, store_options, token_for,
+};
 
 const ABSENT: &str = "5bbcc3c4-1da2-4437-a48a-66f15b1b13f9";
 const GROUPS: &str = "/v1/0123456789abcdef0123456789abcdef/cloudservers/os-server-groups";
@@ -98,4 +109,76 @@ fn with_dev_every_refusal_is_recorded() {
         assert_eq!(app.client.delete(&group_path(ABSENT)).status, 404);
     }
     assert_eq!(records(&app.database()).len(), 10);
+}
+
+#[test]
+fn a_user_without_rights_at_full_speed_adds_at_most_601_records_in_a_minute() {
+    const CLIENTS: usize = 8;
+    let app = TestApp::start_with_identities(&identities(), |settings| {
+        assert_eq!(settings.audit.refusals_per_minute, 600, "the default");
+    });
+    let mallory = logged_in(&app, "mallory");
+    let before = all_records(&app.database()).len();
+    let answers: Vec<u16> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| statuses(&mallory, 100))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let count = |status: u16| answers.iter().filter(|answer| **answer == status).count();
+    assert_eq!((count(403), count(429)), (600, CLIENTS * 100 - 600));
+    assert_eq!(all_records(&app.database()).len(), before + 600);
+    let database = app.database();
+    let folder = app.stop();
+    let all = all_records(&database);
+    assert_eq!(all.len(), before + 600 + 1 + 1, "its summary, and the stop");
+    let summary = &all[before + 600];
+    assert_eq!(summary["action"], "ecs-groupd:audit:summarizeRefusals");
+    assert_eq!(summary["asked"]["not_recorded"], 200);
+    drop(folder);
+}
+
+/// Another user of the same project.
+fn somebody_else(who: &Principal) -> Principal {
+    let User { name, domain, is_root, .. } = &*who.user;
+    let user = User::new(UserId::from_bytes([5; 16]), name.clone(), domain.clone(), *is_root);
+    Principal { user: user.into(), ..who.clone() }
+}
+
+#[tokio::test]
+async fn refusals_whose_summary_cannot_be_written_wait_for_the_next_one_each_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join(DATABASE);
+    let origin = Origin { request_id: RequestId::from_bytes([0; 16]), source_ip: None, door: "test" };
+    let summaries = || {
+        let all = all_records(&database).into_iter();
+        let all = all.filter(|record| record["action"] == "ecs-groupd:audit:summarizeRefusals");
+        all.map(|record| record["asked"]["not_recorded"].as_u64().unwrap()).collect::<BTreeSet<_>>()
+    };
+    let meddle = |sql: &str| rusqlite::Connection::open(&database).unwrap().execute_batch(sql).unwrap();
+    with_store(&folder, store_options().checkpoints, async |store| {
+        for (who, count) in [(dev(), 5), (somebody_else(&dev()), 7)] {
+            let elsewhere = Some(ProjectId::from_bytes([8; 16]));
+            let action = Action::CreateServerGroup;
+            for nth in 0..count {
+                let denied = policy::permit(&who, origin, action, elsewhere, NOW).unwrap_err();
+                let recorded = store.record(*denied).await;
+                assert_eq!(recorded, if nth < 2 { Ok(()) } else { Err(StoreError::TooManyRefusals) });
+            }
+        }
+        meddle(
+            "create trigger fault before insert on audit_record
+             begin select raise(abort, 'no records today'); end",
+        );
+        assert!(store.summarize_refusals(origin).await.is_err());
+        meddle("drop trigger fault");
+        assert_eq!(summaries(), BTreeSet::new());
+        store.summarize_refusals(origin).await.unwrap();
+        assert_eq!(summaries(), BTreeSet::from([3, 5]));
+        store.summarize_refusals(origin).await.unwrap();
+        assert_eq!(
+            all_records(&database).len(),
+            1 + 4 + 2,
+            "the key, two refusals of each, and their summaries"
+        );
+    })
+    .await;
 }

@@ -241,6 +241,12 @@ pub const fn permit_project_reset(origin: Origin, project_id: ProjectId) -> Perm
     Permit { actor: Actor::Operator, origin, action, project_id: Some(project_id) }
 }
 
+/// Permits the operator of this machine to read the audit log of all projects.
+#[must_use]
+pub const fn permit_follow(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::FollowAuditLog, project_id: None }
+}
+
 /// Permits the service itself to write down that it starts.
 #[must_use]
 pub const fn permit_start(origin: Origin) -> Permit {

@@ -157,7 +157,11 @@ impl serde::Serialize for Schemas {
 fn schema_of<T: ToSchema>(schemas: &mut Schemas) -> Value {
     let mut found = vec![(T::name().into_owned(), T::schema())];
     T::schemas(&mut found);
-    schemas.0.extend(found);
+    for (name, schema) in found {
+        let known = schemas.0.insert(name, schema.clone());
+        // Two types of one name would each be described as the other.
+        debug_assert!(known.is_none_or(|known| known == schema), "two schemas are called the same");
+    }
     json!({ "$ref": format!("#/components/schemas/{}", T::name()) })
 }
 

@@ -161,33 +161,41 @@ pub(crate) async fn delete_sealed(conn: &mut SqliteConnection, last: u64) -> Res
 #[derive(Clone, Debug)]
 pub(crate) struct StoredCheckpoint {
     pub(crate) checkpoint_id: i64,
-    /// Whether there was none before it.
-    pub(crate) is_first: bool,
     pub(crate) size: u64,
     /// The edge at that size.
     pub(crate) edge: Edge,
     pub(crate) note: String,
 }
 
+/// A row of `audit_checkpoint`.
+struct CheckpointRow {
+    checkpoint_id: i64,
+    size: i64,
+    hashes: Vec<u8>,
+    note: String,
+}
+
+impl CheckpointRow {
+    fn read(self) -> Result<StoredCheckpoint, StoreError> {
+        let Self { checkpoint_id, size, hashes, note } = self;
+        let size = unsigned("audit_checkpoint", size)?;
+        let edge = Edge::from_parts(size, &hashes)
+            .map_err(|error| StoreError::corrupt("audit_checkpoint", error))?;
+        Ok(StoredCheckpoint { checkpoint_id, size, edge, note })
+    }
+}
+
 /// The newest two checkpoints, the newest first.
 pub(crate) async fn newest_checkpoints(
     conn: &mut SqliteConnection,
 ) -> Result<Vec<StoredCheckpoint>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        CheckpointRow,
         "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id desc limit 2"
     )
     .fetch_all(conn)
     .await?;
-    let is_only = rows.len() == 1;
-    rows.into_iter()
-        .map(|row| {
-            let size = unsigned("audit_checkpoint", row.size)?;
-            let edge = Edge::from_parts(size, &row.hashes)
-                .map_err(|error| StoreError::corrupt("audit_checkpoint", error))?;
-            let checkpoint_id = row.checkpoint_id;
-            Ok(StoredCheckpoint { checkpoint_id, is_first: is_only, size, edge, note: row.note })
-        })
-        .collect()
+    rows.into_iter().map(CheckpointRow::read).collect()
 }
 
 /// Keeps a checkpoint of the log with this edge.
@@ -267,4 +275,58 @@ pub(crate) async fn head_of_records(conn: &mut SqliteConnection) -> Result<Head,
 
 fn unsigned(table: &'static str, number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|error| StoreError::corrupt(table, error))
+}
+
+/// The newest checkpoint of a size in between, both ends included.
+pub(crate) async fn checkpoint_between(
+    conn: &mut SqliteConnection,
+    first: u64,
+    last: u64,
+) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let (first, last) = (first.cast_signed(), last.cast_signed());
+    let row = sqlx::query_as!(
+        CheckpointRow,
+        "select checkpoint_id, size, hashes, note from audit_checkpoint where size between ? and ?
+         order by size desc, checkpoint_id desc limit 1",
+        first,
+        last,
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(CheckpointRow::read).transpose()
+}
+
+/// The first checkpoint of a size in between, both ends included.
+pub(crate) async fn first_checkpoint_between(
+    conn: &mut SqliteConnection,
+    first: u64,
+    last: u64,
+) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let (first, last) = (first.cast_signed(), last.cast_signed());
+    let row = sqlx::query_as!(
+        CheckpointRow,
+        "select checkpoint_id, size, hashes, note from audit_checkpoint where size between ? and ?
+         order by size, checkpoint_id desc limit 1",
+        first,
+        last,
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(CheckpointRow::read).transpose()
+}
+
+/// The notes of the checkpoints of a size in between, both ends included, in the order in which they were made.
+pub(crate) async fn notes_between(
+    conn: &mut SqliteConnection,
+    first: u64,
+    last: u64,
+) -> Result<Vec<String>, StoreError> {
+    let (first, last) = (first.cast_signed(), last.cast_signed());
+    Ok(sqlx::query_scalar!(
+        "select note from audit_checkpoint where size between ? and ? order by checkpoint_id",
+        first,
+        last,
+    )
+    .fetch_all(conn)
+    .await?)
 }

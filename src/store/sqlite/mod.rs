@@ -3,6 +3,7 @@
 pub(super) mod audit;
 pub(super) mod fault;
 pub(super) mod group;
+pub(super) mod log;
 pub(super) mod once;
 pub(super) mod open;
 pub(super) mod server;

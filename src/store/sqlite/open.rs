@@ -24,6 +24,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const CHECKPOINT_PAGES: &str = "1000";
 /// After a checkpoint the WAL file is cut to this size.
 const JOURNAL_BYTES_MAX: &str = "16777216";
+/// How many rows are fetched ahead of the one that is looked at, where many are.
+const ROWS_AHEAD: usize = 4_096;
 /// An unused read connection is closed after this time, which gives its memory back.
 const READER_IDLE: Duration = Duration::from_mins(1);
 
@@ -70,6 +72,12 @@ pub(crate) fn give_to_owner_of(database: &Path, made: &Path) -> std::io::Result<
         std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
+}
+
+/// Comes back when a file that was made is in its folder on the disk, and not only what is in it.
+pub(crate) fn sync_folder_of(made: &Path) -> std::io::Result<()> {
+    let folder = made.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// The file beside another, whose name is that one's and this ending.
@@ -141,6 +149,58 @@ async fn writer_connection(
     MIGRATOR.run(&mut conn).await?;
     empty_wal(&mut conn).await?;
     Ok(conn)
+}
+
+/// One connection to read a database of this schema, which is left as it is. Needs no lock, and works beside a service.
+pub(crate) async fn reading_connection(database: &Path) -> Result<SqliteConnection, OpenError> {
+    let io = |source| OpenError::Io { path: database.to_owned(), source };
+    let is_empty = std::fs::metadata(database).map_err(io)?.len() == 0;
+    if is_empty {
+        return Err(OpenError::Foreign { database: database.to_owned() });
+    }
+    let connect = connect_options(database).read_only(true).row_buffer_size(ROWS_AHEAD);
+    let mut conn = match connect.clone().connect().await {
+        Ok(mut conn) => match schema_version(&mut conn).await {
+            // No WAL, and no right to make one: nobody writes there.
+            Err(error) if is_unwritable(&error) && !wal_path(database).exists() => {
+                connect.immutable(true).connect().await
+            }
+            _ => Ok(conn),
+        },
+        Err(error) => Err(error),
+    }
+    .map_err(|error| foreign_or(database, error))?;
+    let checked = check_file(&mut conn, database).await.and_then(|is_new| {
+        if is_new { Err(OpenError::Foreign { database: database.to_owned() }) } else { Ok(()) }
+    });
+    let found = match checked {
+        Ok(()) => schema_version(&mut conn).await.map_err(OpenError::from),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(SCHEMA_VERSION) => Ok(conn),
+        Ok(found) => {
+            close(Some(conn)).await;
+            Err(OpenError::Older { database: database.to_owned(), found, known: SCHEMA_VERSION })
+        }
+        Err(error) => {
+            close(Some(conn)).await;
+            Err(error)
+        }
+    }
+}
+
+/// SQLite cannot make the files that reading a WAL takes: `SQLITE_READONLY` or `SQLITE_CANTOPEN`
+/// (<https://www.sqlite.org/rescode.html>).
+fn is_unwritable(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    matches!(code.map(|code| code & 0xff), Some(8 | 14))
+}
+
+fn wal_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push("-wal");
+    PathBuf::from(path)
 }
 
 /// Connections for reads: opened when they are needed, several at once, none of them able to write.

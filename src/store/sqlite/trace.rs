@@ -67,6 +67,23 @@ pub(crate) async fn record(
     .transpose()
 }
 
+/// Records of all projects after a place, each with its own.
+pub(crate) async fn records_after(
+    conn: &mut SqliteConnection,
+    seq: u64,
+    rows_max: u32,
+) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let seq = seq.cast_signed();
+    let rows = sqlx::query!(
+        r#"select seq as "seq!", bytes from audit_record where seq > ? order by seq limit ?"#,
+        seq,
+        rows_max,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|row| Ok((seq_of(row.seq)?, row.bytes))).collect()
+}
+
 /// Records of a project, newest first, each with its place.
 pub(crate) async fn records_of_project(
     conn: &mut SqliteConnection,

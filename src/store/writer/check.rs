@@ -5,12 +5,11 @@ use std::io;
 use sqlx::SqliteConnection;
 
 use super::notary::Signed;
-use crate::audit::checkpoint::Checkpoint;
+use crate::audit::checkpoint::{Checkpoint, key_change_text};
 use crate::audit::event::Event;
 use crate::audit::note::{self, SigningKey, VerifyingKey};
 use crate::audit::tree::{self, Edge};
 use crate::store::checkpoint_file::CheckpointFile;
-use crate::store::key_file;
 use crate::store::sqlite::audit::{self, Head, StoredCheckpoint};
 use crate::store::{OpenError, StoreError};
 
@@ -70,19 +69,27 @@ pub(super) async fn look(
     let by_this_key = newest.first().filter(|newest| Checkpoint::open(&newest.note, &own).is_ok());
     let by_this_key = by_this_key.map(StoredCheckpoint::signed);
     let io = |source: io::Error| OpenError::Io { path: file.path().to_owned(), source };
-    if newest.is_empty() && file.newest().map_err(io)?.is_none() {
+    let is_signed = audit::newest_key(conn).await.map_err(OpenError::Damaged)?.is_some();
+    if !is_signed && newest.is_empty() && file.newest().map_err(io)?.is_none() {
         // From now on its absence tells something.
         file.append(&[]).map_err(io)?;
     }
     let mut unpublished = None;
     match compare(conn, file, key, &head, &newest).await? {
+        // A key is named and first signs with in one transaction.
+        Ok(_) if is_signed && newest.is_empty() => {
+            let reason = "it names the key that it is signed with, and no checkpoint is left".to_owned();
+            doubt = Some(Doubt::new(reason, head.edge.size()));
+        }
         Ok(note) => unpublished = note,
         Err(other) => {
             let expected_size = doubt.map_or(0, |doubt: Doubt| doubt.expected_size).max(other.expected_size);
             doubt = Some(Doubt { expected_size, ..other });
         }
     }
-    Ok(Found { head, newest: by_this_key, unpublished, doubt })
+    // A log that is gone on with is signed anew at once, at whatever size.
+    let newest = by_this_key.filter(|_| doubt.is_none());
+    Ok(Found { head, newest, unpublished, doubt })
 }
 
 /// The log against what is outside; says which checkpoint is not there yet.
@@ -107,14 +114,14 @@ async fn compare(
     // A crash between a commit and the file keeps one checkpoint from it, and never more.
     let (since, unpublished) = match (file.newest().map_err(io)?, newest) {
         (None, []) => return Ok(Ok(None)),
-        (None, [only]) if only.is_first => (None, Some(only)),
+        (None, [only]) => (None, Some(only)),
         (Some(outside), [inside, ..]) if inside.note == outside => (Some(inside), None),
         (Some(outside), [inside, before, ..]) if before.note == outside => (Some(before), Some(inside)),
         (None, _) => {
             let reason = format!("{path} is empty, and held the checkpoints");
             return Ok(Err(Doubt::new(reason, size.max(inside_size))));
         }
-        (Some(outside), _) => return Ok(Err(other_than(file, &outside, &keys, size))),
+        (Some(outside), _) => return Ok(Err(other_than(conn, file, &outside, &keys, size).await?)),
     };
     let mut edge = audit::sealed_edge(conn).await.map_err(OpenError::Damaged)?;
     for checkpoint in since.into_iter().chain(unpublished) {
@@ -137,19 +144,39 @@ async fn compare(
     }
     let edge = grow(conn, edge, size).await?;
     if edge != head.edge {
-        let reason = "its newest records are not those that its tree is over".to_owned();
+        let reason = if inside_size == size {
+            different(size)
+        } else {
+            format!("its tree is not what its checkpoint of {inside_size} records and the records since make")
+        };
         return Ok(Err(Doubt::new(reason, size)));
     }
     Ok(Ok(unpublished.map(|checkpoint| checkpoint.note.clone())))
 }
 
 /// What is wrong, when the newest checkpoint outside is none of the newest inside.
-fn other_than(file: &CheckpointFile, outside: &str, keys: &[VerifyingKey], size: u64) -> Doubt {
-    match Checkpoint::open(outside, keys) {
-        Ok((told, _)) if told.size > size => shorter(told.size, size),
-        Ok((told, _)) => Doubt::new(different(told.size), size.max(told.size)),
-        Err(error) => Doubt::new(format!("the newest checkpoint in {} {error}", file.path().display()), size),
-    }
+async fn other_than(
+    conn: &mut SqliteConnection,
+    file: &CheckpointFile,
+    outside: &str,
+    keys: &[VerifyingKey],
+    size: u64,
+) -> Result<Doubt, OpenError> {
+    let path = file.path().display();
+    let told = match Checkpoint::open(outside, keys) {
+        Ok((told, _)) if told.size > size => return Ok(shorter(told.size, size)),
+        Ok((told, _)) => told,
+        Err(error) => return Ok(Doubt::new(format!("the newest checkpoint in {path} {error}"), size)),
+    };
+    let sealed = audit::sealed_edge(conn).await.map_err(OpenError::Damaged)?;
+    let edge = grow(conn, sealed, told.size).await?;
+    let reason = if edge.size() > told.size || edge.root() == told.root {
+        let told = told.size;
+        format!("{path} ends with a checkpoint of {told} records, which is none of the database's newest two")
+    } else {
+        different(told.size)
+    };
+    Ok(Doubt::new(reason, size))
 }
 
 fn shorter(told: u64, size: u64) -> Doubt {
@@ -187,7 +214,7 @@ fn key_before(bytes: &[u8], new: &VerifyingKey) -> Option<VerifyingKey> {
     }
     let Asked { old, signed } = serde_json::from_str(Event::parse(bytes).ok()?.asked.get()).ok()?;
     let (old, signed) = (old?.parse::<VerifyingKey>().ok()?, signed?);
-    let text = key_file::change_text(&old, new);
+    let text = key_change_text(&old, new);
     let is_signed = |by: &VerifyingKey| {
         note::open(&signed, std::slice::from_ref(by)).is_ok_and(|(signed, _)| signed == text)
     };

@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use self::check::{Doubt, Found};
@@ -111,6 +111,8 @@ pub(super) struct Shared {
     pub(super) versions: Arc<Versions>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) failure: Arc<OnceLock<String>>,
+    /// How many records the log has.
+    pub(super) committed: watch::Sender<u64>,
 }
 
 /// The writer has stopped, because the disk fails. The process should exit non-zero and be started anew.
@@ -176,9 +178,14 @@ impl Writer {
         let named = audit::newest_key(&mut conn).await.map_err(OpenError::Damaged)?.map(|(_, key)| key);
         let key = key(&options, named.as_deref())?;
         let file = CheckpointFile::of(&options.database);
-        let Found { head, newest, unpublished, doubt } = check::look(&mut conn, &file, &key).await?;
+        let Found { mut head, newest, unpublished, doubt } = check::look(&mut conn, &file, &key).await?;
+        if doubt.is_some() && options.is_loss_accepted {
+            // What is gone on with is what there is, and the tree is over that.
+            head = audit::head_of_records(&mut conn).await.map_err(OpenError::Damaged)?;
+        }
         let anchor = Some(open::anchor(&options.database).await?);
         let public = key_file::public(&key);
+        shared.committed.send_replace(head.edge.size());
         let mut writer = Self {
             notary: Notary::new(key, file, options.checkpoints, newest, unpublished),
             is_in_doubt: doubt.is_some() && !options.is_loss_accepted,
@@ -367,6 +374,7 @@ impl Writer {
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
+        self.shared.committed.send_replace(size);
         if let Some(note) = note {
             self.notary.committed(size, note);
         }

@@ -1,5 +1,7 @@
 //! Arguments and exit codes.
 
+mod audit;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,6 +15,7 @@ use crate::identities;
 use crate::identities::dev::{self, DevSecrets};
 use crate::identities::file::IdentitiesError;
 use crate::identities::password::{Cost, Hashed, PASSWORD_BYTES_MAX, PasswordError};
+use crate::ops::audit::AuditError;
 use crate::ops::explain::{self, ExplainError, Question};
 use crate::ops::{self, OpsError};
 use crate::server::ready::{self, Ready, ReadyFile};
@@ -32,13 +35,15 @@ const EXIT_SETTINGS: u8 = 3;
 const EXIT_LOCKED: u8 = 4;
 /// The database is not ours, or newer than this program.
 const EXIT_FOREIGN: u8 = 5;
+/// The audit log, or a proof, does not verify.
+const EXIT_UNVERIFIED: u8 = 6;
 
 /// A persistent, auditable stand-in for Huawei Cloud's ECS group API.
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 a setting is wrong, 4 another process holds the database, \
-                  5 the database is not ours or newer."
+                  5 the database is not ours or newer, 6 the audit log does not verify."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -49,7 +54,7 @@ struct Cli {
 enum Verb {
     /// Run the service.
     Serve(Serve),
-    /// Delete every group of every project; the audit log stays.
+    /// Delete every group, of every project or of one; the audit log stays.
     Reset(Reset),
     /// Look at the settings.
     #[command(subcommand)]
@@ -60,6 +65,9 @@ enum Verb {
     /// The ECSs that a database knows, while no service holds it; a service has them on its control listener.
     #[command(subcommand)]
     Inventory(InventoryVerb),
+    /// Verify, export and read the audit log, while a service runs or without one; the database is left as it is.
+    #[command(subcommand)]
+    Audit(audit::Verb),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +108,9 @@ struct Serve {
 struct Reset {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Only those of this project, by its id.
+    #[arg(long, value_name = "ID")]
+    project: Option<String>,
     /// Really delete them.
     #[arg(long)]
     yes: bool,
@@ -219,6 +230,10 @@ enum CliError {
     #[error(transparent)]
     Ops(#[from] OpsError),
     #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("the audit log does not verify")]
+    Unverified,
+    #[error(transparent)]
     Identities(#[from] IdentitiesError),
     #[error("{0}")]
     Explain(#[from] ExplainError),
@@ -246,13 +261,18 @@ impl CliError {
                 | ServeError::Insecure { .. },
             ) => EXIT_USAGE,
             Self::Settings(_) | Self::Identities(_) | Self::Serve(ServeError::Identities(_)) => EXIT_SETTINGS,
-            Self::Serve(ServeError::Store(error)) | Self::Ops(OpsError::Open(error)) => match error {
+            Self::Unverified => EXIT_UNVERIFIED,
+            Self::Audit(error) if error.is_unverified() => EXIT_UNVERIFIED,
+            Self::Serve(ServeError::Store(error))
+            | Self::Ops(OpsError::Open(error))
+            | Self::Audit(AuditError::Open(error)) => match error {
                 OpenError::Locked { .. } => EXIT_LOCKED,
                 OpenError::Foreign { .. } | OpenError::Newer { .. } => EXIT_FOREIGN,
                 _ => EXIT_FAILED,
             },
             Self::Serve(_)
             | Self::Ops(_)
+            | Self::Audit(_)
             | Self::Print(_)
             | Self::Io(_)
             | Self::Password(
@@ -272,9 +292,14 @@ pub fn main() -> ExitCode {
         Verb::Config(verb) => config(&verb),
         Verb::Identity(verb) => identity(&verb),
         Verb::Inventory(verb) => inventory(verb),
+        Verb::Audit(verb) => audit::run(verb),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever read it has seen enough.
+        Err(CliError::Audit(AuditError::Io(error))) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // Standard error may be closed; there is nowhere else to say it.
             let _ = writeln!(io::stderr(), "ecs-groupd: {error}");
@@ -351,8 +376,11 @@ fn reset(arguments: &Reset) -> Result<(), CliError> {
     if !arguments.yes {
         return Err(CliError::NotConfirmed(settings.database.path));
     }
-    ops::reset(settings.store_options())?;
-    writeln!(io::stdout(), "every group of every project is gone; the audit log stays")?;
+    let project_id = arguments.project.as_deref().map(str::parse).transpose();
+    let project_id = project_id.map_err(|error| OpsError::Argument(format!("--project is {error}")))?;
+    ops::reset(settings.store_options(), project_id)?;
+    let whose = arguments.project.as_deref().map_or("every project".to_owned(), |id| format!("project {id}"));
+    writeln!(io::stdout(), "every group of {whose} is gone; the audit log stays")?;
     Ok(())
 }
 

@@ -1,0 +1,185 @@
+"""Verifies what `ecs-groupd audit export` wrote, with nothing of ecs-groupd in it:
+
+    verify_log.py EXPORT KEYS
+
+KEYS is a file of public keys (NAME+HASH+KEY), one a line. Exit code 0: good; 1: not, and the first thing that is wrong.
+The format: a first line, a record a line, a last line; RFC 6962 hashes; C2SP signed notes and checkpoints.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+import uuid
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+OURS = "ecs-groupd:audit:"
+
+
+class Bad(Exception):
+    """The log, and what is wrong with it."""
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+class Tree:
+    """The perfect subtrees over the records so far, from the largest to the smallest."""
+
+    def __init__(self, size, hashes):
+        self.size, self.hashes = size, [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+        if len(hashes) != 32 * bin(size).count("1"):
+            raise Bad("tells an edge of the tree that is none")
+
+    def push(self, line):
+        self.size += 1
+        self.hashes.append(sha256(b"\0", line))
+        while bin(self.size).count("1") < len(self.hashes):
+            right, left = self.hashes.pop(), self.hashes.pop()
+            self.hashes.append(sha256(b"\1", left, right))
+
+    def root(self):
+        whole = self.hashes[-1] if self.hashes else sha256()
+        for left in self.hashes[-2::-1]:
+            whole = sha256(b"\1", left, whole)
+        return whole
+
+
+def open_note(note, keys):
+    """The text, and which key signed it."""
+    end, signer = note.rindex("\n\n") + 1, None
+    for line in note[end + 1 :].splitlines():
+        dash, name, signature = line.split(" ")
+        signature = base64.b64decode(signature)
+        for key in keys:
+            key_name, key_id, public = key.split("+", 2)
+            typed = base64.b64decode(public)
+            own_id = sha256(key_name.encode() + b"\n", typed)[:4]
+            if dash != "\u2014" or own_id.hex() != key_id or typed[0] != 1:
+                raise Bad("it is not a signed note, or a key is none")
+            if (key_name, own_id) == (name, signature[:4]):
+                try:
+                    Ed25519PublicKey.from_public_bytes(typed[1:]).verify(signature[4:], note[:end].encode())
+                except InvalidSignature:
+                    raise Bad("it has a signature that is wrong") from None
+                signer = signer or key
+    if signer is None:
+        raise Bad("it is not signed by a key that is trusted here")
+    return note[:end], signer
+
+
+class Log:
+    def __init__(self, tree, trusted, notes):
+        self.tree, self.trusted, self.known, self.in_force = tree, list(trusted), list(trusted), None
+        self.claims = [[int(note.split("\n")[1]), note, "", None] for note in notes]  # size, note, fault, signer
+        self.good, self.time, self.losses, self.after_loss = tree.size, 0, [], False
+        self.compare()
+
+    def compare(self):
+        """Every checkpoint of the size that the log has come to."""
+        for claim in [claim for claim in self.claims if claim[0] == self.tree.size]:
+            try:
+                text, claim[3] = open_note(claim[1], self.known)
+                root = base64.b64encode(self.tree.root()).decode()
+                if text != f"{claim[3].split('+')[0]}\n{claim[0]}\n{root}\n":
+                    since = f"at least one of the records {self.good + 1}\u2013{self.tree.size} was"
+                    raise Bad(f"the log up to there is not what was signed: {since} changed, added or taken away")
+            except Bad as bad:
+                claim[2] = str(bad)
+        if any(claim[0] == self.tree.size and not claim[2] for claim in self.claims):
+            self.good = self.tree.size
+
+    def record(self, line):
+        record, expected = json.loads(line), self.tree.size + 1
+        seq = record["seq"]
+        if seq > expected:
+            raise Bad(f"record {expected} is missing: what follows is record {seq}")
+        if seq < expected:
+            raise Bad(f"record {seq}: it stands where record {expected} should")
+        if record["v"] != 1 or uuid.UUID(record["trace_id"]).int >> 80 != seq:
+            raise Bad(f"record {seq}: its trace_id is that of another record, or its version is not 1")
+        if record["record_time"] < self.time:
+            raise Bad(f"record {seq}: its record_time goes back behind that of the record in front of it")
+        self.time = record["record_time"]
+        after_loss, self.after_loss = self.after_loss, False
+        if record["outcome"] == "done" and record["action"] == OURS + "acceptLoss":
+            self.losses.append((seq, record["asked"]["found_size"], record["asked"]["expected_size"]))
+            self.after_loss = True
+        elif record["outcome"] == "done" and record["action"] == OURS + "changeKey":
+            self.change_key(seq, record["asked"], after_loss)
+        self.tree.push(line)
+        self.compare()
+
+    def change_key(self, seq, asked, after_loss):
+        old, new, note = asked["old"], asked["new"], asked["signed"]
+        if old != (self.in_force or old) or (old is None and self.in_force):
+            raise Bad(f"record {seq}: it puts a new key in the place of {old}, which is not {self.in_force}")
+        if old and note is None and not after_loss:
+            raise Bad(f"record {seq}: it puts a new key in force without the old one's agreement")
+        if old and note is not None:
+            for key, whose in [(old, "the old one's agreement"), (new, "that key's own signature")]:
+                try:
+                    text, _ = open_note(note, [key])
+                except Bad as bad:
+                    raise Bad(f"record {seq}: it puts a new key in force, and {whose}: {bad}") from None
+            if text != f"ecs-groupd checkpoint key\n{old}\n{new}\n":
+                raise Bad(f"record {seq}: it puts a new key in force, and what was signed is about other keys")
+            self.trusted += [new] if old in self.trusted else []
+        self.in_force, self.known = new, [*self.known, new]
+
+    def finish(self):
+        for at, (size, _, fault, signer) in enumerate(self.claims):
+            if signer is None and not fault:
+                fault = f"the log ends at record {self.tree.size}: its end was cut off"
+            if fault and not self.is_given_up(at, size):
+                raise Bad(f"checkpoint {at + 1} of size {size}: {fault}")
+        if self.claims and not self.claims[-1][2] and self.claims[-1][3] not in self.trusted:
+            size, signer = self.claims[-1][0], self.claims[-1][3]
+            raise Bad(f"checkpoint of size {size}: it is signed by {signer}, which is no key that is trusted here")
+
+    def is_given_up(self, at, size):
+        """Whether the log says so in a record that a checkpoint made after this one covers."""
+        for seq, found, expected in self.losses:
+            after = [place for place, claim in enumerate(self.claims) if claim[3] and not claim[2] and claim[0] >= seq]
+            if (found >= expected or found < size <= expected) and after and at < after[0]:
+                print(f"checkpoint {at + 1} of size {size}: given up with --accept-audit-loss in record {seq}")
+                return True
+        return False
+
+
+def verify(path, keys):
+    with open(path, "rb") as file:
+        first = json.loads(next(file))
+        for last in file:
+            pass
+    if not last.startswith(b'{"last":') or not last.endswith(b"\n"):
+        last = None
+    end = json.loads(last) if last else {"checkpoints": []}
+    log = Log(Tree(first["first"] - 1, base64.b64decode(first["hashes"])), keys, end["checkpoints"])
+    with open(path, "rb") as file:
+        next(file)
+        for line in file:
+            if line == last:
+                break
+            if not line.endswith(b"\n"):
+                raise Bad(f"it has no last line that tells its end: it was cut, behind record {log.tree.size}")
+            log.record(line[:-1])
+    if last is None:
+        raise Bad(f"it has no last line that tells its end: it was cut, behind record {log.tree.size}")
+    log.finish()
+    if (end["last"], base64.b64decode(end["hashes"])) != (log.tree.size, b"".join(log.tree.hashes)):
+        raise Bad(f"its last line: its hashes are not those of the tree over the records up to {log.tree.size}")
+    covered = max((claim[0] for claim in log.claims), default=0)
+    return f"verified: records {first['first']}\u2013{log.tree.size}, covered up to record {covered}"
+
+
+if __name__ == "__main__":
+    try:
+        with open(sys.argv[2], encoding="utf-8") as lines:
+            trusted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        print(verify(sys.argv[1], trusted))
+    except (Bad, ValueError, KeyError, TypeError) as bad:
+        sys.exit(f"{type(bad).__name__}: {bad}")

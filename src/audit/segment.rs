@@ -1,0 +1,318 @@
+//! A part of the log as a file of lines: what an export is, and a sealed segment.
+//!
+//! The first line tells the edge of the tree in front of the first record, so that a part can be checked by itself; then
+//! the canonical bytes of each record, one a line; the last line tells the edge behind the last record, and the
+//! checkpoints of the sizes in between.
+
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+
+use base64ct::{Base64, Encoding as _};
+use serde::{Deserialize, Serialize};
+
+use crate::audit::tree::{self, Edge, EdgeError};
+
+/// The version of the format that is written.
+const FORMAT_VERSION: u8 = 1;
+/// The longest line that is read, in bytes: far more than any record, and than the checkpoints of any segment.
+const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How much of a file's end is looked at first for its last line.
+const TAIL_BYTES: u64 = 64 * 1024;
+/// What a last line begins with. A record begins with its format version.
+const LAST_LINE: &[u8] = br#"{"last":"#;
+
+#[derive(Serialize, Deserialize)]
+struct FirstLine {
+    segment: u8,
+    origin: String,
+    first: u64,
+    hashes: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LastLine {
+    last: u64,
+    hashes: String,
+    checkpoints: Vec<String>,
+}
+
+/// What a file of lines is, that is no segment.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// It does not begin as one does.
+    #[error("is no export of an audit log: its first line is not that of one")]
+    NotASegment,
+    /// A newer program wrote it.
+    #[error("is an export of version {0}, and this ecs-groupd knows 1: use a newer one")]
+    Newer(u8),
+    /// It does not end as one does.
+    #[error("has no last line that tells its end: it was cut")]
+    Cut,
+    /// It goes on after its end.
+    #[error("goes on after the line that tells its end")]
+    TooLong,
+    /// Its first or last line tells an edge that can be none.
+    #[error("tells an edge of the tree that is none: {0}")]
+    Edge(#[from] EdgeError),
+    /// The same, and it is not even written as one.
+    #[error("tells an edge of the tree that is not written as one")]
+    NotAnEdge,
+    /// A line is longer than any that is written.
+    #[error("has a line that is longer than any record")]
+    LineTooLong,
+}
+
+/// The end of a segment, as its last line tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trailer {
+    /// The edge behind its last record.
+    pub edge: Edge,
+    /// The checkpoints of the sizes in it, in the order in which they were made.
+    pub checkpoints: Vec<String>,
+}
+
+/// Writes a segment, record by record.
+#[derive(Debug)]
+pub struct SegmentWriter<W> {
+    out: W,
+    edge: Edge,
+}
+
+impl<W: Write> SegmentWriter<W> {
+    /// Begins a segment of the log `origin`, behind `edge`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(mut out: W, origin: &str, edge: Edge) -> io::Result<Self> {
+        let line = FirstLine {
+            segment: FORMAT_VERSION,
+            origin: origin.to_owned(),
+            first: edge.size() + 1,
+            hashes: Base64::encode_string(&edge.to_bytes()),
+        };
+        write_line(&mut out, &serde_json::to_vec(&line)?)?;
+        Ok(Self { out, edge })
+    }
+
+    /// The next record: its canonical bytes, and their leaf.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn push(&mut self, bytes: &[u8], leaf: tree::Hash) -> io::Result<()> {
+        self.edge.push(leaf);
+        write_line(&mut self.out, bytes)
+    }
+
+    /// The edge behind the records so far.
+    #[must_use]
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Ends it, with the checkpoints of the sizes in it, in the order in which they were made.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(mut self, checkpoints: Vec<String>) -> io::Result<W> {
+        let line = LastLine {
+            last: self.edge.size(),
+            hashes: Base64::encode_string(&self.edge.to_bytes()),
+            checkpoints,
+        };
+        write_line(&mut self.out, &serde_json::to_vec(&line)?)?;
+        self.out.flush()?;
+        Ok(self.out)
+    }
+}
+
+fn write_line(out: &mut impl Write, line: &[u8]) -> io::Result<()> {
+    out.write_all(line)?;
+    out.write_all(b"\n")
+}
+
+/// Reads a segment, record by record.
+#[derive(Debug)]
+pub struct SegmentReader<R> {
+    lines: R,
+    line: Vec<u8>,
+    origin: String,
+    edge: Edge,
+    trailer: Option<Trailer>,
+}
+
+impl<R: BufRead> SegmentReader<R> {
+    /// Reads its first line.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub fn open(mut lines: R) -> Result<Self, SegmentError> {
+        let mut line = Vec::new();
+        let is_whole = read_line(&mut lines, &mut line)?;
+        let first: FirstLine =
+            serde_json::from_slice(&line).map_err(|_not_the_line| SegmentError::NotASegment)?;
+        if first.segment != FORMAT_VERSION {
+            return Err(SegmentError::Newer(first.segment));
+        }
+        if !is_whole || first.first == 0 {
+            return Err(SegmentError::NotASegment);
+        }
+        let edge = read_edge(first.first - 1, &first.hashes)?;
+        Ok(Self { lines, line, origin: first.origin, edge, trailer: None })
+    }
+
+    /// Which log it is of.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The edge in front of its first record.
+    #[must_use]
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// The bytes of the next record; `None` when there are no more.
+    ///
+    /// # Errors
+    /// [`SegmentError`].
+    pub fn next_record(&mut self) -> Result<Option<&[u8]>, SegmentError> {
+        if self.trailer.is_some() {
+            return Ok(None);
+        }
+        if !read_line(&mut self.lines, &mut self.line)? {
+            return Err(SegmentError::Cut);
+        }
+        if !self.line.starts_with(LAST_LINE) {
+            return Ok(Some(&self.line));
+        }
+        self.trailer = Some(read_last_line(&self.line)?);
+        if self.lines.fill_buf()?.is_empty() { Ok(None) } else { Err(SegmentError::TooLong) }
+    }
+
+    /// Its end, once there are no more records.
+    #[must_use]
+    pub const fn trailer(&self) -> Option<&Trailer> {
+        self.trailer.as_ref()
+    }
+}
+
+/// The end of a segment, without reading the rest: checkpoints must be known before the records that they are of.
+///
+/// # Errors
+/// [`SegmentError`].
+pub fn read_trailer(file: &mut (impl Read + Seek)) -> Result<Trailer, SegmentError> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut looked_at = TAIL_BYTES;
+    loop {
+        let start = length.saturating_sub(looked_at);
+        file.seek(SeekFrom::Start(start))?;
+        let mut tail = Vec::new();
+        Read::take(&mut *file, looked_at).read_to_end(&mut tail)?;
+        let lines = tail.strip_suffix(b"\n").ok_or(SegmentError::Cut)?;
+        if let Some(line) = lines.rsplit(|byte| *byte == b'\n').next()
+            && (line.len() < lines.len() || start == 0)
+        {
+            return read_last_line(line);
+        }
+        if looked_at > LINE_BYTES_MAX {
+            return Err(SegmentError::LineTooLong);
+        }
+        looked_at *= 4;
+    }
+}
+
+/// Reads a line, without its end; says whether it had one.
+fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, SegmentError> {
+    line.clear();
+    Read::take(lines, LINE_BYTES_MAX).read_until(b'\n', line)?;
+    let has_end = line.pop_if(|byte| *byte == b'\n').is_some();
+    if !has_end && line.len() as u64 == LINE_BYTES_MAX {
+        return Err(SegmentError::LineTooLong);
+    }
+    Ok(has_end)
+}
+
+fn read_last_line(line: &[u8]) -> Result<Trailer, SegmentError> {
+    let LastLine { last, hashes, checkpoints } =
+        serde_json::from_slice(line).map_err(|_not_the_line| SegmentError::Cut)?;
+    Ok(Trailer { edge: read_edge(last, &hashes)?, checkpoints })
+}
+
+fn read_edge(size: u64, hashes: &str) -> Result<Edge, SegmentError> {
+    let hashes = Base64::decode_vec(hashes).map_err(|_not_base64| SegmentError::NotAnEdge)?;
+    Ok(Edge::from_parts(size, &hashes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(edge: &Edge, records: &[Vec<u8>], checkpoints: &[String]) -> Vec<u8> {
+        let mut writer = SegmentWriter::begin(Vec::new(), "ecs-groupd/test", edge.clone()).unwrap();
+        for bytes in records {
+            writer.push(bytes, tree::leaf(bytes)).unwrap();
+        }
+        writer.finish(checkpoints.to_vec()).unwrap()
+    }
+
+    fn read(file: &[u8]) -> Result<(Edge, Vec<Vec<u8>>, Trailer), SegmentError> {
+        let mut reader = SegmentReader::open(file)?;
+        let mut records = Vec::new();
+        while let Some(bytes) = reader.next_record()? {
+            records.push(bytes.to_vec());
+        }
+        Ok((reader.edge().clone(), records, reader.trailer().unwrap().clone()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_reads_back_what_it_writes(
+            before in 0..9_u8,
+            records in prop::collection::vec("\\{\"v\":1[ -~]{0,40}\\}", 0..20),
+            checkpoints in prop::collection::vec("[ -~\n\u{2014}]{0,40}", 0..4),
+        ) {
+            let mut edge = Edge::default();
+            for number in 0..before {
+                edge.push(tree::leaf(&[number]));
+            }
+            let records: Vec<Vec<u8>> = records.into_iter().map(String::into_bytes).collect();
+            let file = written(&edge, &records, &checkpoints);
+            let (start, read_back, trailer) = read(&file).unwrap();
+            prop_assert_eq!(&start, &edge);
+            prop_assert_eq!(&read_back, &records);
+            for bytes in &records {
+                edge.push(tree::leaf(bytes));
+            }
+            prop_assert_eq!(&trailer, &Trailer { edge, checkpoints });
+            prop_assert_eq!(read_trailer(&mut Cursor::new(&file)).unwrap(), trailer);
+        }
+    }
+
+    #[test]
+    fn a_last_line_longer_than_what_is_looked_at_first_is_found() {
+        let checkpoints = vec!["x".repeat(300); 1_000];
+        let file = written(&Edge::default(), &[br#"{"v":1}"#.to_vec()], &checkpoints);
+        assert_eq!(read_trailer(&mut Cursor::new(&file)).unwrap().checkpoints, checkpoints);
+    }
+
+    #[test]
+    fn what_is_cut_anywhere_or_goes_on_is_no_segment() {
+        let file = written(&Edge::default(), &[br#"{"v":1}"#.to_vec()], &["note\n".to_owned()]);
+        for end in 0..file.len() {
+            assert!(read(&file[..end]).is_err(), "{end}");
+            assert!(read_trailer(&mut Cursor::new(&file[..end])).is_err(), "{end}");
+        }
+        let longer = [&file[..], b"\n"].concat();
+        assert!(matches!(read(&longer), Err(SegmentError::TooLong)));
+        let newer = String::from_utf8(file).unwrap().replacen(":1,", ":2,", 1);
+        assert!(matches!(read(newer.as_bytes()), Err(SegmentError::Newer(2))));
+        assert!(matches!(read(b"{}\n"), Err(SegmentError::NotASegment)));
+    }
+}

@@ -1,0 +1,153 @@
+//! The checkpoints that the log is to reproduce.
+
+use super::Loss;
+use super::finding::{CheckpointFault, Finding, Since};
+use super::key::Keyring;
+use crate::audit::checkpoint::Checkpoint;
+use crate::audit::note::VerifyingKey;
+use crate::audit::tree::Edge;
+
+/// Where a checkpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// With the log.
+    Log,
+    /// In the file beside the database, which an accepted loss leaves as it is.
+    Beside,
+    /// Somewhere else: it was kept to tell.
+    Elsewhere,
+}
+
+/// A checkpoint that the log is to reproduce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it stands.
+    pub source: Source,
+    /// What it is called there.
+    pub named: String,
+    /// The signed note.
+    pub note: String,
+    /// What a database keeps beside it: the size, and the hashes of the edge at that size.
+    pub columns: Option<(i64, Vec<u8>)>,
+}
+
+/// What came of a checkpoint.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// The log has not come so far.
+    Pending,
+    /// The log reproduces it.
+    Good(VerifyingKey),
+    /// It is well signed, and of a size in front of the first record that is here.
+    Earlier,
+    /// It does not fit.
+    Bad(CheckpointFault),
+}
+
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) claim: Claim,
+    /// What it claims; `None` when it is no checkpoint.
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) verdict: Verdict,
+}
+
+impl Judged {
+    pub(super) fn new(claim: Claim) -> Self {
+        let checkpoint = Checkpoint::claimed(&claim.note);
+        Self { claim, checkpoint, verdict: Verdict::Pending }
+    }
+
+    pub(super) fn size(&self) -> Option<u64> {
+        self.checkpoint.as_ref().map(|checkpoint| checkpoint.size)
+    }
+
+    /// Compares it with the log at its size.
+    pub(super) fn compare(&mut self, edge: &Edge, since: Since, keys: &Keyring) {
+        self.verdict = match self.signer(keys) {
+            Err(fault) => Verdict::Bad(fault),
+            Ok((checkpoint, _)) if checkpoint.root != edge.root() => {
+                Verdict::Bad(CheckpointFault::Root { since })
+            }
+            Ok((_, signer)) => Verdict::Good(signer),
+        };
+    }
+
+    /// It is of a size that is not here: it can only be looked at by itself.
+    pub(super) fn look_at(&mut self, keys: &Keyring) {
+        self.verdict = match self.signer(keys) {
+            Err(fault) => Verdict::Bad(fault),
+            Ok(_) => Verdict::Earlier,
+        };
+    }
+
+    /// The log ended before its size.
+    pub(super) fn end(&mut self, last: u64, keys: &Keyring) {
+        self.verdict = Verdict::Bad(match self.signer(keys) {
+            Err(fault) => fault,
+            Ok(_) => CheckpointFault::Beyond { last },
+        });
+    }
+
+    fn signer(&self, keys: &Keyring) -> Result<(Checkpoint, VerifyingKey), CheckpointFault> {
+        let (checkpoint, signer) = Checkpoint::open(&self.claim.note, keys.known())?;
+        if let Some((size, hashes)) = &self.claim.columns {
+            let edge = Edge::from_parts(checkpoint.size, hashes);
+            let is_same = i64::try_from(checkpoint.size).is_ok_and(|own| own == *size)
+                && edge.is_ok_and(|edge| edge.root() == checkpoint.root);
+            if !is_same {
+                return Err(CheckpointFault::Columns);
+            }
+        }
+        Ok((checkpoint, signer.clone()))
+    }
+}
+
+/// A checkpoint that an accepted loss gave up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// What it is called.
+    pub named: String,
+    /// How many records it was of.
+    pub size: u64,
+    /// The record of the acceptance.
+    pub seq: u64,
+}
+
+/// What is wrong with the checkpoints of one source, in their order, and which were given up.
+pub(super) fn settle(claims: &[&Judged], losses: &[Loss]) -> (Vec<(u64, Finding)>, Vec<GivenUp>) {
+    let (mut findings, mut given_up) = (Vec::new(), Vec::new());
+    for (at, judged) in claims.iter().enumerate() {
+        let named = judged.claim.named.clone();
+        let Some(size) = judged.size() else {
+            findings.push((u64::MAX, Finding::NotACheckpoint { named }));
+            continue;
+        };
+        let Verdict::Bad(fault) = &judged.verdict else { continue };
+        let loss = losses.iter().find(|loss| loss.gives_up(size));
+        let fault = match loss {
+            None => fault.clone(),
+            Some(Loss { seq, .. }) if judged.claim.source == Source::Elsewhere => {
+                CheckpointFault::GivenUp { seq: *seq }
+            }
+            Some(loss) => {
+                // What was signed after the acceptance vouches for it; what stands behind that was not given up.
+                let is_after = |later: &&&Judged| {
+                    matches!(later.verdict, Verdict::Good(_)) && later.size() >= Some(loss.seq)
+                };
+                let is_first_after = !claims[..at].iter().any(|earlier| is_after(&earlier));
+                if is_first_after && claims[at..].iter().any(|later| is_after(&later)) {
+                    given_up.push(GivenUp { named, size, seq: loss.seq });
+                    continue;
+                }
+                if is_first_after {
+                    CheckpointFault::GivenUpUnsigned { seq: loss.seq }
+                } else {
+                    fault.clone()
+                }
+            }
+        };
+        findings.push((size, Finding::Checkpoint { named, size, fault }));
+    }
+    (findings, given_up)
+}

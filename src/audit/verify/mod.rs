@@ -1,0 +1,487 @@
+//! Verifies a log while its records go by, once: every record, the tree over them, and every checkpoint of it.
+//!
+//! Invariant: nothing here trusts what stands in the log until a checkpoint by a trusted key vouches for it.
+
+mod claim;
+mod finding;
+mod key;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+pub use self::claim::{Claim, GivenUp, Source};
+use self::claim::{Judged, Verdict};
+pub use self::finding::{CheckpointFault, Finding, RecordFault, Since};
+use self::key::Keyring;
+use crate::access::action::Action;
+use crate::audit::event::{Event, Outcome};
+use crate::audit::note::VerifyingKey;
+use crate::audit::tree::{self, Edge};
+use crate::domain::id::ProjectId;
+use crate::domain::time::Timestamp;
+
+/// How many findings are kept: the first is what matters, and a log that somebody else's stands for has millions.
+const FINDINGS_MAX: usize = 20;
+
+/// A record as a database keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'row> {
+    /// Its place.
+    pub seq: i64,
+    /// What is drawn from the bytes.
+    pub project_id: Option<&'row [u8]>,
+    /// The same.
+    pub group_id: Option<&'row [u8]>,
+    /// The same.
+    pub record_time: i64,
+    /// The canonical bytes.
+    pub bytes: &'row [u8],
+    /// Their leaf.
+    pub leaf: &'row [u8],
+}
+
+/// What a database keeps beside its records.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The right edge of the tree: its size, and its hashes.
+    pub edge: (i64, Vec<u8>),
+    /// The records of the newest resets, by project; no bytes for all projects.
+    pub resets: Vec<(Vec<u8>, i64)>,
+    /// The keys, and from which record on they sign.
+    pub keys: Vec<(i64, String)>,
+}
+
+/// A loss that was accepted.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    seq: u64,
+    expected_size: u64,
+    found_size: u64,
+}
+
+#[derive(Deserialize)]
+struct AskedLoss {
+    expected_size: u64,
+    found_size: u64,
+}
+
+impl Loss {
+    /// Whether a checkpoint of this size, which does not fit, is one that was lost.
+    const fn gives_up(&self, size: u64) -> bool {
+        // Not shorter, but different: whatever does not fit.
+        let is_different = self.found_size >= self.expected_size;
+        is_different || (size > self.found_size && size <= self.expected_size)
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What is wrong, by its place in the log; not all of it, when it is much.
+    pub findings: Vec<Finding>,
+    /// How much is wrong.
+    pub finding_count: u64,
+    /// How many records were verified.
+    pub record_count: u64,
+    /// The first record that was there.
+    pub first: Option<u64>,
+    /// The last one.
+    pub last: u64,
+    /// When the first and the last were recorded.
+    pub times: Option<(Timestamp, Timestamp)>,
+    /// How many checkpoints the log reproduces.
+    pub checkpoint_count: u64,
+    /// How many are of sizes in front of the first record: their signatures are good.
+    pub earlier_checkpoint_count: u64,
+    /// Up to which record a checkpoint by a trusted key vouches for the log, and that key.
+    pub covered: Option<(u64, VerifyingKey)>,
+    /// The checkpoints that an accepted loss gave up.
+    pub given_up: Vec<GivenUp>,
+}
+
+/// Verifies a log.
+#[derive(Debug)]
+pub struct Verifier {
+    edge: Edge,
+    claims: Vec<Judged>,
+    /// The claims that the log has not come to, the next one last.
+    due: Vec<usize>,
+    keys: Keyring,
+    /// The last size at which a checkpoint was good.
+    good_size: u64,
+    /// Something is wrong with the tree itself: what follows from that is not told as well.
+    is_broken: bool,
+    losses: Vec<Loss>,
+    resets: BTreeMap<Vec<u8>, u64>,
+    /// The record that the one now is behind.
+    record_time: u64,
+    is_after_loss: bool,
+    /// By their place; what was not signed stands behind what was.
+    findings: BTreeMap<(u64, bool, u64), Finding>,
+    /// The first and the last of the records that are not here.
+    absent: Vec<(u64, u64)>,
+    report: Report,
+}
+
+impl Verifier {
+    /// With the keys that are trusted, and the checkpoints that are to be reproduced; those of one source in the order
+    /// in which they were made.
+    #[must_use]
+    pub fn new(trusted: Vec<VerifyingKey>, claims: Vec<Claim>) -> Self {
+        let claims: Vec<Judged> = claims.into_iter().map(Judged::new).collect();
+        let mut due: Vec<usize> = (0..claims.len()).filter(|at| claims[*at].checkpoint.is_some()).collect();
+        due.sort_by_key(|at| std::cmp::Reverse(claims[*at].size()));
+        Self {
+            edge: Edge::default(),
+            claims,
+            due,
+            keys: Keyring::new(trusted),
+            good_size: 0,
+            is_broken: false,
+            losses: Vec::new(),
+            resets: BTreeMap::new(),
+            record_time: 0,
+            is_after_loss: false,
+            findings: BTreeMap::new(),
+            absent: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// Goes on behind another edge, since what is in between is not here. `keys` are those that a database says were
+    /// put in force, and from which record on.
+    pub fn restart(&mut self, edge: Edge, keys: &[(i64, String)]) {
+        self.absent.push((self.edge.size() + 1, edge.size()));
+        let newest = self.keys.changes().last().map_or(0, |(seq, _)| *seq);
+        for (seq, key) in keys {
+            match u64::try_from(*seq) {
+                Ok(seq) if seq > newest && seq <= edge.size() => self.keys.add_earlier(seq, key),
+                _ => {}
+            }
+        }
+        self.edge = edge;
+        self.good_size = self.edge.size();
+        self.judge_due();
+    }
+
+    /// The edge behind what went by.
+    #[must_use]
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// Takes a finding of somebody else, about the record `at` or what follows it.
+    pub fn add(&mut self, at: u64, finding: Finding) {
+        self.report.finding_count += 1;
+        let is_unsigned = matches!(finding, Finding::Beside { .. } | Finding::State(_));
+        self.findings.insert((at, is_unsigned, self.report.finding_count), finding);
+        if self.findings.len() > FINDINGS_MAX {
+            self.findings.pop_last();
+        }
+    }
+
+    /// So much more is wrong, which is not told one by one.
+    pub const fn add_more(&mut self, count: u64) {
+        self.report.finding_count += count;
+    }
+
+    /// The next record of a database; what it says, if it says something.
+    pub fn row<'row>(&mut self, row: &Row<'row>) -> Option<Event<'row>> {
+        let leaf = tree::leaf(row.bytes);
+        let Ok(seq) = u64::try_from(row.seq) else {
+            let fault = RecordFault::OutOfPlace { expected: self.edge.size() + 1 };
+            self.add(0, Finding::Record { seq: row.seq.into(), fault });
+            return None;
+        };
+        if !self.take_place(seq) {
+            return None;
+        }
+        if leaf != row.leaf {
+            self.fault(seq, RecordFault::Leaf);
+            self.is_broken = true;
+        }
+        let event = self.bytes(seq, row.bytes);
+        if let Some(event) = &event {
+            for (column, is_same) in [
+                ("project_id", event.project_id().as_ref().map(|id| &id.as_bytes()[..]) == row.project_id),
+                ("group_id", event.group_id().as_ref().map(|id| &id.as_bytes()[..]) == row.group_id),
+                ("record_time", u64::try_from(row.record_time).is_ok_and(|time| time == event.record_time)),
+            ] {
+                if !is_same {
+                    self.fault(seq, RecordFault::Column { column });
+                }
+            }
+        }
+        self.push(leaf);
+        event
+    }
+
+    /// The next record of a file that has the bytes alone; what they say, if they say something.
+    pub fn line<'bytes>(&mut self, bytes: &'bytes [u8]) -> Option<Event<'bytes>> {
+        let expected = self.edge.size() + 1;
+        let event = match Event::parse(bytes) {
+            Ok(event) if event.seq != expected => {
+                if !self.take_place(event.seq) {
+                    return None;
+                }
+                self.bytes(event.seq, bytes)
+            }
+            _ => self.bytes(expected, bytes),
+        };
+        self.push(tree::leaf(bytes));
+        event
+    }
+
+    /// Whether a record that says it is `seq` is looked at, at its own place or behind a gap.
+    fn take_place(&mut self, seq: u64) -> bool {
+        let expected = self.edge.size() + 1;
+        if seq > expected {
+            self.add(expected, Finding::Missing { first: expected, last: seq - 1, next: seq });
+            self.is_broken = true;
+            // Nothing can be compared behind the gap; what is still looked at is each record by itself.
+            self.edge = Edge::placeholder(seq - 1);
+        } else if seq < expected {
+            self.fault(seq, RecordFault::OutOfPlace { expected });
+            self.is_broken = true;
+            return false;
+        }
+        true
+    }
+
+    fn fault(&mut self, seq: u64, fault: RecordFault) {
+        self.add(seq, Finding::Record { seq: seq.into(), fault });
+    }
+
+    /// What the bytes of record `seq` say, and whether they may say so.
+    fn bytes<'bytes>(&mut self, seq: u64, bytes: &'bytes [u8]) -> Option<Event<'bytes>> {
+        self.report.record_count += 1;
+        self.report.first = self.report.first.or(Some(seq));
+        if bytes.contains(&b'\n') {
+            self.fault(seq, RecordFault::NotALine);
+        }
+        let event = match Event::parse(bytes) {
+            Ok(event) => event,
+            Err(error) => {
+                self.fault(seq, error.into());
+                return None;
+            }
+        };
+        if event.seq != seq {
+            self.fault(seq, RecordFault::Seq { said: event.seq });
+        }
+        match event.trace_id() {
+            None => self.fault(seq, RecordFault::Malformed { field: "trace_id" }),
+            Some(id) if id.seq() != seq => self.fault(seq, RecordFault::TraceId { said: id.seq() }),
+            Some(_) => {}
+        }
+        if event.project_id.is_some() && event.project_id().is_none() {
+            self.fault(seq, RecordFault::Malformed { field: "project_id" });
+        }
+        let is_group = event.resource.r#type == "server_group" && event.resource.id.is_some();
+        if is_group && event.group_id().is_none() {
+            self.fault(seq, RecordFault::Malformed { field: "group's id" });
+        }
+        if event.record_time < self.record_time {
+            self.fault(seq, RecordFault::TimeGoesBack);
+        }
+        self.record_time = event.record_time;
+        let (first, _) = self.report.times.unwrap_or((event.record_time(), event.record_time()));
+        self.report.times = Some((first, event.record_time()));
+        self.follow(&event);
+        Some(event)
+    }
+
+    /// Keeps what later records and checkpoints are understood by.
+    fn follow(&mut self, event: &Event<'_>) {
+        let is_after_loss = std::mem::take(&mut self.is_after_loss);
+        // All of them are our own.
+        if event.outcome != Outcome::Done || !event.action.starts_with("ecs-groupd:") {
+            return;
+        }
+        match Action::named(&event.action) {
+            Some(Action::ResetDatabase) => {
+                self.resets.insert(Vec::new(), event.seq);
+            }
+            Some(Action::ResetProject) => {
+                if let Some(project_id) = event.project_id() {
+                    self.resets.insert(project_id.as_bytes().to_vec(), event.seq);
+                }
+            }
+            Some(Action::ChangeCheckpointKey) => {
+                if let Err(fault) = self.keys.follow(event, is_after_loss) {
+                    self.fault(event.seq, fault);
+                }
+            }
+            Some(Action::AcceptAuditLoss) => {
+                self.is_after_loss = true;
+                match serde_json::from_str(event.asked.get()) {
+                    Ok(AskedLoss { expected_size, found_size }) => {
+                        self.losses.push(Loss { seq: event.seq, expected_size, found_size });
+                    }
+                    Err(_not_asked) => self.fault(event.seq, RecordFault::Malformed { field: "asked" }),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, leaf: tree::Hash) {
+        self.edge.push(leaf);
+        if self.due.last().is_some_and(|at| self.claims[*at].size() <= Some(self.edge.size())) {
+            self.judge_due();
+        }
+    }
+
+    /// Judges the checkpoints that are of a size up to that of the edge.
+    fn judge_due(&mut self) {
+        let size = self.edge.size();
+        let since = Since { first: self.good_size + 1, last: size };
+        while let Some(at) = self.due.pop_if(|at| self.claims[*at].size() <= Some(size)) {
+            let judged = &mut self.claims[at];
+            if self.is_broken || judged.size() < Some(size) {
+                judged.look_at(&self.keys);
+            } else {
+                judged.compare(&self.edge, since, &self.keys);
+            }
+            if matches!(judged.verdict, Verdict::Good(_)) {
+                self.good_size = size;
+            }
+        }
+    }
+
+    /// Ends: what a database keeps beside its records is compared, and each checkpoint is settled.
+    #[must_use]
+    pub fn finish(mut self, beside: Option<&Beside>) -> Report {
+        let last = self.edge.size();
+        for at in std::mem::take(&mut self.due) {
+            if self.is_broken {
+                self.claims[at].look_at(&self.keys);
+            } else {
+                self.claims[at].end(last, &self.keys);
+            }
+        }
+        if let Some(beside) = beside {
+            self.compare_edge(&beside.edge);
+            self.compare_resets(&beside.resets);
+            self.compare_keys(&beside.keys);
+        }
+        let claims = std::mem::take(&mut self.claims);
+        let mut changed_since = BTreeSet::new();
+        for source in [Source::Log, Source::Beside, Source::Elsewhere] {
+            let of_source: Vec<&Judged> =
+                claims.iter().filter(|judged| judged.claim.source == source).collect();
+            let (findings, given_up) = claim::settle(&of_source, &self.losses);
+            for (at, finding) in findings {
+                // A change that one checkpoint shows, every later one shows as well.
+                if let Finding::Checkpoint { fault: CheckpointFault::Root { since }, .. } = &finding
+                    && !changed_since.insert(since.first)
+                {
+                    continue;
+                }
+                self.add(at, finding);
+            }
+            self.report.given_up.extend(given_up);
+        }
+        self.settle_newest(&claims);
+        self.report.last = last;
+        self.report.findings = self.findings.into_values().collect();
+        self.report
+    }
+
+    /// The newest checkpoint must be by a trusted key, and by the one that the log says signs.
+    fn settle_newest(&mut self, claims: &[Judged]) {
+        for judged in claims {
+            match &judged.verdict {
+                Verdict::Good(signer) => {
+                    self.report.checkpoint_count += 1;
+                    let covered = self.report.covered.as_ref().map(|(size, _)| *size);
+                    if self.keys.is_trusted(signer) && judged.size() > covered {
+                        self.report.covered = judged.size().map(|size| (size, signer.clone()));
+                    }
+                }
+                Verdict::Earlier => self.report.earlier_checkpoint_count += 1,
+                Verdict::Pending | Verdict::Bad(_) => {}
+            }
+        }
+        let of_log = claims.iter().rev().find(|judged| judged.claim.source == Source::Log);
+        let newest = of_log.or_else(|| claims.iter().max_by_key(|judged| judged.size()));
+        let Some(newest) = newest else { return };
+        let (Verdict::Good(signer), Some(size)) = (&newest.verdict, newest.size()) else { return };
+        let named = newest.claim.named.clone();
+        if !self.keys.is_trusted(signer) {
+            let fault = CheckpointFault::Untrusted { signer: signer.to_string() };
+            self.add(size, Finding::Checkpoint { named, size, fault });
+        } else if let Some((seq, expected)) = self.keys.changes().last().cloned()
+            && size >= seq
+            && signer.to_string() != expected
+        {
+            let signer = signer.to_string();
+            self.add(size, Finding::WrongSigner { named, size, signer, seq, expected });
+        }
+    }
+
+    /// The edge at this size stands somewhere else, too.
+    pub fn expect_edge(&mut self, edge: &Edge, place: &str) {
+        if *edge != self.edge && !self.is_broken {
+            let at = self.edge.size();
+            let what = format!("its hashes are not those of the tree over the records up to {at}");
+            self.add(at, Finding::beside(place, what));
+        }
+    }
+
+    /// The first and the last record of each part that is not here.
+    #[must_use]
+    pub fn absent(&self) -> &[(u64, u64)] {
+        &self.absent
+    }
+
+    fn compare_edge(&mut self, (size, hashes): &(i64, Vec<u8>)) {
+        let last = self.edge.size();
+        let what = if u64::try_from(*size) != Ok(last) {
+            format!("it counts {size} records, and the last one there is record {last}")
+        } else if *hashes != self.edge.to_bytes() && !self.is_broken {
+            "its hashes are not those of the tree over the records".to_owned()
+        } else {
+            return;
+        };
+        self.add(u64::MAX, Finding::beside("audit_edge", what));
+    }
+
+    fn compare_resets(&mut self, rows: &[(Vec<u8>, i64)]) {
+        let named = |project: &[u8]| match <[u8; 16]>::try_from(project) {
+            Ok(bytes) => format!("project {}", ProjectId::from_bytes(bytes)),
+            Err(_none) => "all projects".to_owned(),
+        };
+        let found: BTreeMap<&[u8], u64> = rows
+            .iter()
+            .map(|(project, seq)| (&project[..], u64::try_from(*seq).unwrap_or_default()))
+            .collect();
+        let projects: BTreeSet<&[u8]> =
+            found.keys().copied().chain(self.resets.keys().map(|key| &key[..])).collect();
+        let mut wrong = Vec::new();
+        for project in projects {
+            let (said, recorded) = (found.get(project), self.resets.get(project));
+            // One among the records that are not here cannot be compared.
+            let is_absent = |seq: &u64| self.absent.iter().any(|(first, last)| (first..=last).contains(&seq));
+            let is_same = said == recorded || (recorded < said && said.is_some_and(is_absent));
+            if !is_same {
+                let text = |seq: Option<&u64>| seq.map_or("none".to_owned(), |seq| format!("record {seq}"));
+                let (name, said, recorded) = (named(project), text(said), text(recorded));
+                wrong
+                    .push(format!("it says that the newest reset of {name} is {said}, and it is {recorded}"));
+            }
+        }
+        for what in wrong {
+            self.add(u64::MAX, Finding::beside("reset", what));
+        }
+    }
+
+    fn compare_keys(&mut self, rows: &[(i64, String)]) {
+        let rows = rows.iter().map(|(seq, key)| (u64::try_from(*seq).unwrap_or_default(), key.clone()));
+        if !rows.eq(self.keys.changes().iter().cloned()) {
+            let what = "it does not have the keys, and from where on they sign, that the records tell of";
+            self.add(u64::MAX, Finding::beside("audit_key", what.to_owned()));
+        }
+    }
+}

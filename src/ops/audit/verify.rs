@@ -1,0 +1,421 @@
+//! `ecs-groupd audit verify`: a database or exports, against every checkpoint there is.
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::words::plain;
+use super::{AuditError, Keys, beside, on_log, open, read_notes, segments};
+use crate::audit::replay::Replay;
+use crate::audit::segment::{self, SegmentError, SegmentReader};
+use crate::audit::tree::Edge;
+use crate::audit::verify::{Claim, Finding, Report, Source, Verifier};
+use crate::store::log::{Log, Sealed};
+
+/// Every so many records the progress bar moves.
+const PROGRESS_RECORDS: u64 = 8_192;
+/// How much of an export is read at once, in bytes.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What is verified, and with what.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The database, and whether the records are replayed and compared with what it holds; or exports, in the log's
+    /// order.
+    pub log: Which,
+    /// The keys that are trusted.
+    pub keys: Keys,
+    /// A checkpoint, or a file of them, that was kept somewhere else.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// Which log.
+#[derive(Clone, Debug)]
+pub enum Which {
+    /// That of a database.
+    Database {
+        /// The file.
+        database: PathBuf,
+        /// Whether the state is compared, too.
+        state: bool,
+    },
+    /// The one in these files.
+    Exports(Vec<PathBuf>),
+}
+
+/// What is told at the end beside the verifier's report.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Vec<String>,
+    /// What was compared that stands outside.
+    compared: Vec<String>,
+    is_state_compared: bool,
+}
+
+/// Verifies, and tells what came of it; whether the log is good.
+///
+/// # Errors
+/// [`AuditError`], when it could not be found out.
+pub fn verify(ask: &Ask, out: &mut impl io::Write) -> Result<bool, AuditError> {
+    let mut notes = Notes::default();
+    let report = match &ask.log {
+        Which::Database { database, state } => {
+            on_log(database, async |log| verify_database(log, database, *state, ask, &mut notes).await)?
+        }
+        Which::Exports(files) => verify_exports(files, ask, &mut notes)?,
+    };
+    tell(&report, &notes, out)?;
+    Ok(report.finding_count == 0)
+}
+
+async fn verify_database(
+    log: &mut Log,
+    database: &Path,
+    state: bool,
+    ask: &Ask,
+    notes: &mut Notes,
+) -> Result<Report, AuditError> {
+    let (sealed, beside_records) = (log.sealed().await?, log.beside().await?);
+    let (mut claims, gaps) = stored_claims(log).await?;
+    claims.extend(outside_claims(ask, Some(&beside(database, ".checkpoints")), notes)?);
+    let mut verifier = begin(ask, claims)?;
+    for (at, finding) in gaps {
+        verifier.add(at, finding);
+    }
+    let progress = progress(u64::try_from(beside_records.edge.0).unwrap_or_default());
+    let mut replay = state.then(Replay::default);
+    verify_sealed(database, &sealed, &beside_records.keys, &mut verifier, replay.as_mut(), &progress)?;
+    for (first, last) in verifier.absent() {
+        let folder = beside(database, ".segments");
+        if state {
+            return Err(AuditError::NotWhole { first: *first, last: *last, folder });
+        }
+        notes.warnings.push(format!(
+            "records {first}\u{2013}{last} were not looked at: they were sealed, and their segments are not in {}",
+            folder.display()
+        ));
+    }
+    let mut count = verifier.edge().size();
+    log.records(i64::MIN, |row| {
+        let event = verifier.row(&row);
+        if let (Some(replay), Some(event)) = (&mut replay, event) {
+            replay.apply(&event);
+        }
+        count += 1;
+        if count.is_multiple_of(PROGRESS_RECORDS) {
+            progress.set_position(count);
+        }
+        Ok::<_, AuditError>(())
+    })
+    .await?;
+    progress.finish_and_clear();
+    if let Some(replay) = replay {
+        compare_state(log, replay, &mut verifier).await?;
+        notes.is_state_compared = true;
+    }
+    Ok(verifier.finish(Some(&beside_records)))
+}
+
+/// The checkpoints in the database, and those that are missing there.
+async fn stored_claims(log: &mut Log) -> Result<(Vec<Claim>, Vec<(u64, Finding)>), AuditError> {
+    let (mut claims, mut gaps, mut next) = (Vec::new(), Vec::new(), 1);
+    for stored in log.checkpoints().await? {
+        let id = stored.checkpoint_id;
+        if id != next {
+            let at = u64::try_from(stored.size).unwrap_or_default();
+            gaps.push((at, Finding::CheckpointMissing { missing: next, found: id }));
+        }
+        next = id.saturating_add(1);
+        claims.push(Claim {
+            source: Source::Log,
+            named: format!("checkpoint {id}"),
+            note: stored.note,
+            columns: Some((stored.size, stored.hashes)),
+        });
+    }
+    Ok((claims, gaps))
+}
+
+/// The checkpoints outside the log: in the file beside it, or where `--checkpoint` says.
+fn outside_claims(ask: &Ask, own: Option<&Path>, notes: &mut Notes) -> Result<Vec<Claim>, AuditError> {
+    let (file, source) = match (&ask.checkpoint, own) {
+        (Some(file), _) => (&**file, Source::Elsewhere),
+        (None, Some(file)) if file.exists() => (file, Source::Beside),
+        (None, own) => {
+            let missing = own.map_or(String::new(), |file| format!(": there is no {}", file.display()));
+            notes.warnings.push(format!(
+                "nothing outside the {} was compared{missing}",
+                match own {
+                    Some(_) => "database",
+                    None => "export",
+                }
+            ));
+            return Ok(Vec::new());
+        }
+    };
+    let claims: Vec<Claim> = read_notes(file)?
+        .into_iter()
+        .map(|(line, note)| Claim {
+            source,
+            named: format!("checkpoint in line {line} of {}", file.display()),
+            note,
+            columns: None,
+        })
+        .collect();
+    notes.compared.push(format!("{} in {}", counted(claims.len() as u64, "checkpoint"), file.display()));
+    Ok(claims)
+}
+
+fn begin(ask: &Ask, claims: Vec<Claim>) -> Result<Verifier, AuditError> {
+    let keys = if claims.is_empty() { ask.keys.read()? } else { ask.keys.read_some()? };
+    Ok(Verifier::new(keys, claims))
+}
+
+/// Goes through the sealed segments that are here, up to the first record that the database has.
+fn verify_sealed(
+    database: &Path,
+    sealed: &Sealed,
+    keys: &[(i64, String)],
+    verifier: &mut Verifier,
+    mut replay: Option<&mut Replay>,
+    progress: &ProgressBar,
+) -> Result<(), AuditError> {
+    let up_to = u64::try_from(sealed.up_to).unwrap_or_default();
+    if up_to == 0 {
+        return Ok(());
+    }
+    for (first, last, file) in segments(database)? {
+        if last > up_to || first <= verifier.edge().size() {
+            // Not yet sealed when the moment was taken, or another copy of what was looked at.
+            continue;
+        }
+        let reader = reader(&file).map_err(|error| segment_error(&file, error))?;
+        if reader.edge().size() == verifier.edge().size() {
+            verifier.expect_edge(reader.edge(), &file.display().to_string());
+        } else {
+            verifier.restart(reader.edge().clone(), keys);
+        }
+        go_through(reader, &file, verifier, replay.as_deref_mut(), progress)?;
+    }
+    let edge = Edge::from_parts(up_to, &sealed.hashes);
+    let place = "audit_edge, where its sealed part ends";
+    match edge {
+        Err(error) => verifier.add(up_to, Finding::beside(place, error)),
+        Ok(edge) if verifier.edge().size() == up_to => verifier.expect_edge(&edge, place),
+        Ok(edge) => verifier.restart(edge, keys),
+    }
+    Ok(())
+}
+
+fn reader(file: &Path) -> Result<SegmentReader<BufReader<File>>, SegmentError> {
+    SegmentReader::open(BufReader::with_capacity(READ_BYTES, File::open(file)?))
+}
+
+/// The records of one file.
+fn go_through(
+    mut reader: SegmentReader<BufReader<File>>,
+    file: &Path,
+    verifier: &mut Verifier,
+    mut replay: Option<&mut Replay>,
+    progress: &ProgressBar,
+) -> Result<(), AuditError> {
+    let place = file.display().to_string();
+    loop {
+        match reader.next_record() {
+            Ok(Some(bytes)) => {
+                let event = verifier.line(bytes);
+                if let (Some(replay), Some(event)) = (replay.as_deref_mut(), event) {
+                    replay.apply(&event);
+                }
+                if verifier.edge().size().is_multiple_of(PROGRESS_RECORDS) {
+                    progress.set_position(verifier.edge().size());
+                }
+            }
+            Ok(None) => break,
+            Err(SegmentError::Io(source)) => return Err(AuditError::File { file: file.to_owned(), source }),
+            Err(error) => {
+                let at = verifier.edge().size();
+                verifier.add(at, Finding::beside(&place, format!("it {error}, behind record {at}")));
+                return Ok(());
+            }
+        }
+    }
+    if let Some(trailer) = reader.trailer() {
+        let (size, found) = (trailer.edge.size(), verifier.edge().size());
+        if size == found {
+            verifier.expect_edge(&trailer.edge, &format!("{place}, its last line"));
+        } else {
+            let what = format!("it says that the last record is record {size}, and it is record {found}");
+            verifier.add(found, Finding::beside(&format!("{place}, its last line"), what));
+        }
+    }
+    Ok(())
+}
+
+fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Report, AuditError> {
+    let (mut claims, mut total) = (Vec::new(), 0);
+    for file in files {
+        let trailer = match segment::read_trailer(&mut open(file)?) {
+            Ok(trailer) => trailer,
+            Err(SegmentError::Io(source)) => return Err(AuditError::File { file: file.clone(), source }),
+            // What is wrong is told when it is gone through.
+            Err(_) => continue,
+        };
+        total = trailer.edge.size();
+        for (at, note) in trailer.checkpoints.into_iter().enumerate() {
+            let named = format!("checkpoint {} of {}", at + 1, file.display());
+            claims.push(Claim { source: Source::Log, named, note, columns: None });
+        }
+    }
+    claims.extend(outside_claims(ask, None, notes)?);
+    let mut verifier = begin(ask, claims)?;
+    let progress = progress(total);
+    for (at, file) in files.iter().enumerate() {
+        let reader = reader(file).map_err(|error| segment_error(file, error))?;
+        let (found, behind) = (reader.edge().size(), verifier.edge().size());
+        if found == behind {
+            verifier.expect_edge(reader.edge(), &format!("{}, its first line", file.display()));
+        } else if at == 0 {
+            notes.warnings.push(format!("records 1\u{2013}{found} are not in it"));
+            verifier.restart(reader.edge().clone(), &[]);
+        } else {
+            let what =
+                format!("it goes on behind record {found}, and the one before ends with record {behind}");
+            verifier.add(behind, Finding::beside(&file.display().to_string(), what));
+            if found < behind {
+                continue;
+            }
+            verifier.restart(reader.edge().clone(), &[]);
+        }
+        go_through(reader, file, &mut verifier, None, &progress)?;
+    }
+    progress.finish_and_clear();
+    Ok(verifier.finish(None))
+}
+
+fn segment_error(file: &Path, error: SegmentError) -> AuditError {
+    AuditError::Segment { file: file.to_owned(), error }
+}
+
+/// Compares what the records lead to with what the tables hold.
+async fn compare_state(log: &mut Log, mut replay: Replay, verifier: &mut Verifier) -> Result<(), AuditError> {
+    replay.begin_comparison();
+    log.groups(|row| replay.compare_group(&row)).await?;
+    log.members(|project_id, group_id, server_id| replay.compare_member(project_id, group_id, server_id))
+        .await?;
+    log.servers(|row| replay.compare_server(&row)).await?;
+    for (project_id, group_count) in log.group_counts().await? {
+        replay.compare_count(project_id, group_count);
+    }
+    let (differences, count) = replay.finish();
+    let more = count - differences.len() as u64;
+    for difference in differences {
+        verifier.add(u64::MAX, Finding::State(difference));
+    }
+    verifier.add_more(more);
+    Ok(())
+}
+
+/// On a terminal, and nowhere else.
+fn progress(total: u64) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let progress = ProgressBar::new(total);
+    let template = "verifying {bar:40} {human_pos}/{human_len} records, {per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        progress.set_style(style);
+    }
+    progress
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn tell(report: &Report, notes: &Notes, out: &mut impl io::Write) -> io::Result<()> {
+    for finding in &report.findings {
+        writeln!(out, "{}", plain(&finding.to_string()))?;
+    }
+    let more = report.finding_count - report.findings.len() as u64;
+    if more > 0 {
+        writeln!(out, "and {more} more")?;
+    }
+    for given_up in &report.given_up {
+        writeln!(
+            out,
+            "{} of size {}: given up with --accept-audit-loss in record {}",
+            plain(&given_up.named),
+            given_up.size,
+            given_up.seq
+        )?;
+    }
+    for warning in &notes.warnings {
+        writeln!(out, "warning: {}", plain(warning))?;
+    }
+    if report.finding_count > 0 {
+        return writeln!(
+            out,
+            "the audit log does not verify: {}",
+            match report.finding_count {
+                1 => "1 thing is wrong".to_owned(),
+                count => format!("{count} things are wrong"),
+            }
+        );
+    }
+    tell_good(report, notes, out)
+}
+
+fn tell_good(report: &Report, notes: &Notes, out: &mut impl io::Write) -> io::Result<()> {
+    let (Some(first), Some((from, to))) = (report.first, report.times) else {
+        return writeln!(
+            out,
+            "verified: the audit log has no records{}",
+            match report.last {
+                0 => String::new(),
+                last => format!(" behind record {last}"),
+            }
+        );
+    };
+    let last = report.last;
+    if report.covered.is_none() {
+        writeln!(
+            out,
+            "warning: no checkpoint covers any record: they fit together, and nobody signed what they are"
+        )?;
+    }
+    writeln!(out, "verified: every record is as it was written, and none is missing")?;
+    writeln!(
+        out,
+        "records      {first}\u{2013}{last} ({}), {} to {}",
+        report.record_count,
+        from.to_iso8601(),
+        to.to_iso8601()
+    )?;
+    let earlier = match report.earlier_checkpoint_count {
+        0 => String::new(),
+        count => format!("; {} in front of record {first}", counted(count, "signature")),
+    };
+    writeln!(out, "checkpoints  {} reproduced{earlier}", report.checkpoint_count)?;
+    if let Some((size, key)) = &report.covered {
+        writeln!(out, "signed by    {key}")?;
+        let uncovered = match last.saturating_sub(*size) {
+            0 => "nothing is behind it".to_owned(),
+            count => format!(
+                "{} behind it {} not covered yet",
+                counted(count, "record"),
+                if count == 1 { "is" } else { "are" }
+            ),
+        };
+        writeln!(out, "covered      up to record {size}; {uncovered}")?;
+    }
+    for compared in &notes.compared {
+        writeln!(out, "compared     {}", plain(compared))?;
+    }
+    if notes.is_state_compared {
+        writeln!(out, "state        groups, members and registered ECSs are those that the records lead to")?;
+    }
+    Ok(())
+}

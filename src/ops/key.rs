@@ -1,0 +1,29 @@
+//! Another key to sign the log with.
+
+use super::{OpsError, on_store};
+use crate::access::policy;
+use crate::domain::command::Command;
+use crate::store::Options;
+
+/// Makes a new key, has the log say so, signed by both, and puts it in the place of the old one. A stop in the middle
+/// is settled at the next start.
+///
+/// # Errors
+/// [`OpsError`]; when a service holds the database, nothing is done.
+pub fn rotate(options: &Options) -> Result<String, OpsError> {
+    let mut new = String::new();
+    on_store(options.clone(), async |store, origin| {
+        let change = store.next_key()?;
+        let command = Command::ChangeCheckpointKey {
+            old: Some(change.old),
+            new: change.new.clone(),
+            signed: Some(change.signed),
+        };
+        store.apply(policy::permit_key_change(origin), command).await?;
+        new = change.new;
+        Ok(())
+    })?;
+    // Opened once more, the log is signed by the new key.
+    on_store(options.clone(), async |_, _| Ok(()))?;
+    Ok(new)
+}

@@ -1,0 +1,199 @@
+//! The audit log of a database, opened to be read: without the lock, beside a running service, as of one moment.
+
+use std::path::Path;
+
+use sqlx::SqliteConnection;
+
+use super::sqlite::{self, open};
+use super::{OpenError, StoreError};
+use crate::audit::replay::{GroupRow, ServerRow};
+use crate::audit::tree;
+use crate::audit::verify::{Beside, Row};
+use crate::domain::id::{GroupId, ProjectId, ServerId};
+
+/// How many records are read at once: some megabytes.
+const PAGE: u32 = 4_096;
+
+/// The log as of one moment.
+#[derive(Debug)]
+pub struct Log {
+    conn: SqliteConnection,
+}
+
+/// Where the log begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The last record that was deleted.
+    pub up_to: i64,
+    /// The hashes of the edge there.
+    pub hashes: Vec<u8>,
+}
+
+/// A checkpoint as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCheckpoint {
+    /// Counted from 1 without gaps.
+    pub checkpoint_id: i64,
+    /// How many records it is of.
+    pub size: i64,
+    /// The hashes of the edge at that size.
+    pub hashes: Vec<u8>,
+    /// The signed note.
+    pub note: String,
+}
+
+impl Log {
+    /// Opens a database that is there, of the schema that this program knows; it is left as it is.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(database: &Path) -> Result<Self, OpenError> {
+        let mut conn = open::reading_connection(database).await?;
+        sqlite::log::begin(&mut conn).await?;
+        Ok(Self { conn })
+    }
+
+    /// Goes on as of now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn renew(&mut self) -> Result<(), StoreError> {
+        sqlite::log::end(&mut self.conn).await?;
+        Ok(sqlite::log::begin(&mut self.conn).await?)
+    }
+
+    /// Closes it.
+    pub async fn close(self) {
+        open::close(Some(self.conn)).await;
+    }
+
+    /// Where the log begins.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn sealed(&mut self) -> Result<Sealed, StoreError> {
+        sqlite::log::sealed(&mut self.conn).await
+    }
+
+    /// What stands beside the records.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn beside(&mut self) -> Result<Beside, StoreError> {
+        Ok(Beside {
+            edge: sqlite::log::edge(&mut self.conn).await?,
+            resets: sqlite::log::resets(&mut self.conn).await?,
+            keys: sqlite::log::keys(&mut self.conn).await?,
+        })
+    }
+
+    /// Every checkpoint, in the order in which they were made.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        sqlite::log::checkpoints(&mut self.conn).await
+    }
+
+    /// The place of the newest record; 0 without any.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_seq(&mut self) -> Result<i64, StoreError> {
+        sqlite::log::newest_seq(&mut self.conn).await
+    }
+
+    /// One record's bytes, or `None`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn record(&mut self, seq: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        sqlite::log::record(&mut self.conn, seq).await
+    }
+
+    /// The records behind `after`, in order, until `each` fails.
+    ///
+    /// # Errors
+    /// [`StoreError`], and what `each` fails with.
+    pub async fn records<E: From<StoreError>>(
+        &mut self,
+        mut after: i64,
+        mut each: impl FnMut(Row<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let mut count = 0;
+            let mut newest = after;
+            let mut failed = None;
+            sqlite::log::records(&mut self.conn, after, PAGE, |row| {
+                count += 1;
+                newest = row.seq;
+                failed = each(row).err();
+                failed.is_none()
+            })
+            .await?;
+            if let Some(failed) = failed {
+                return Err(failed);
+            }
+            if count < PAGE {
+                return Ok(());
+            }
+            after = newest;
+        }
+    }
+
+    /// The leaves of the records behind `after`, up to `last`, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn leaves(
+        &mut self,
+        mut after: i64,
+        last: i64,
+        mut each: impl FnMut(i64, tree::Hash),
+    ) -> Result<(), StoreError> {
+        while after < last {
+            let leaves = sqlite::log::leaves(&mut self.conn, after, last, PAGE).await?;
+            let Some((newest, _)) = leaves.last() else { break };
+            after = *newest;
+            for (seq, leaf) in leaves {
+                each(seq, leaf);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every group.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn groups(&mut self, each: impl FnMut(GroupRow<'_>)) -> Result<(), StoreError> {
+        sqlite::log::groups(&mut self.conn, each).await
+    }
+
+    /// Every member.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn members(
+        &mut self,
+        each: impl FnMut(ProjectId, GroupId, ServerId),
+    ) -> Result<(), StoreError> {
+        sqlite::log::members(&mut self.conn, each).await
+    }
+
+    /// Every registered ECS.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn servers(&mut self, each: impl FnMut(ServerRow<'_>)) -> Result<(), StoreError> {
+        sqlite::log::servers(&mut self.conn, each).await
+    }
+
+    /// How many groups each project counts.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn group_counts(&mut self) -> Result<Vec<(ProjectId, i64)>, StoreError> {
+        sqlite::log::group_counts(&mut self.conn).await
+    }
+}

@@ -1,0 +1,528 @@
+//! A log that is not the one that was left is read and not written, until that is accepted; and an honest one is never
+//! taken for such a one.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use ecs_groupd::audit::tree::{self, Edge};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::checkpoint::{check_checkpoints, lines_of, sizes};
+use crate::durability::change_until_killed;
+use crate::harness::{Client, Process, all_records, create_body, group_path, groups_path};
+use crate::member::{add, ecs};
+use crate::one_batch::check_tree;
+
+const DATABASE: &str = "ecs-groupd.db";
+const FLAG: &str = "--accept-audit-loss";
+const ACCEPTED: &str = "ecs-groupd:audit:acceptLoss";
+const KEY_CHANGED: &str = "ecs-groupd:audit:changeKey";
+const CHANGED: &str = "its first 11 records are not those that its checkpoint tells of";
+const SINCE: &str = "its tree is not what its checkpoint of ";
+/// The records that [`Left::new`] leaves: the key's, the start's, [`GROUPS`], the stop's.
+const RECORDS: u64 = 11;
+const GROUPS: usize = 8;
+
+/// `ecs-groupd serve --dev`, which signs after every third record, and otherwise only at its start and stop.
+fn serve_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--database", DATABASE]).args(arguments);
+    command.env("ECS_GROUPD__AUDIT__CHECKPOINT_RECORDS", "3");
+    command.env("ECS_GROUPD__AUDIT__CHECKPOINT_EVERY_S", "3600");
+    command
+}
+
+/// A database that a service left, signed, with its key and its checkpoints.
+struct Left {
+    folder: TempDir,
+}
+
+impl Left {
+    fn new() -> Self {
+        let left = Self { folder: tempfile::tempdir().unwrap() };
+        let process = left.serve(&[]);
+        (0..GROUPS).for_each(|nth| drop(process.client.create(&format!("group-{nth}"))));
+        assert_eq!(process.terminate(), Some(0));
+        assert_eq!(left.sizes(), [1, 4, 7, 10, RECORDS]);
+        left
+    }
+
+    fn at(&self, ending: &str) -> PathBuf {
+        self.folder.path().join(format!("{DATABASE}{ending}"))
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Process {
+        let mut command = serve_command(arguments);
+        command.stderr(File::create(self.folder.path().join("log")).unwrap());
+        Process::spawn(command, self.folder.path())
+    }
+
+    /// Runs a start that must fail to its end.
+    fn refused(&self, arguments: &[&str]) -> Output {
+        // Should it start, it stops at once.
+        let mut command = serve_command(arguments);
+        command.arg("--exit-with-parent").stdin(Stdio::null()).current_dir(self.folder.path());
+        command.output().unwrap()
+    }
+
+    /// The lines of the last service's log.
+    fn log(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn records(&self) -> Vec<Value> {
+        all_records(&self.at(""))
+    }
+
+    fn sizes(&self) -> Vec<u64> {
+        sizes(&lines_of(&self.at(".checkpoints")))
+    }
+
+    /// Does something to the log that its triggers are there to stop.
+    fn meddle(&self, work: impl FnOnce(&Connection)) {
+        let conn = Connection::open(self.at("")).unwrap();
+        let mut select = conn
+            .prepare("select name, sql from sqlite_schema where type = 'trigger' and name glob 'audit_*'")
+            .unwrap();
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let triggers: Vec<(String, String)> = rows.map(Result::unwrap).collect();
+        drop(select);
+        for (name, _) in &triggers {
+            conn.execute_batch(&format!("drop trigger {name}")).unwrap();
+        }
+        work(&conn);
+        for (_, sql) in &triggers {
+            conn.execute_batch(sql).unwrap();
+        }
+    }
+}
+
+/// Makes leaves and edge fit the records, as somebody would who knows how they are made.
+fn mend(conn: &Connection) {
+    let mut edge = Edge::default();
+    let mut select = conn.prepare("select seq, bytes from audit_record order by seq").unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let records: Vec<(i64, Vec<u8>)> = rows.map(Result::unwrap).collect();
+    for (seq, bytes) in records {
+        let leaf = tree::leaf(&bytes);
+        conn.execute("update audit_record set leaf = ? where seq = ?", (&leaf[..], seq)).unwrap();
+        edge.push(leaf);
+    }
+    let (size, hashes) = (edge.size().cast_signed(), edge.to_bytes());
+    conn.execute("update audit_edge set size = ?, hashes = ?", (size, hashes)).unwrap();
+}
+
+/// Makes one record, or each of them, tell something else of the same length.
+fn rewrite(conn: &Connection, which: &str) {
+    let sql = format!(
+        "update audit_record set bytes = cast(replace(cast(bytes as text), '\"outcome\":\"done\"', '\"outcome\":\"gone\"') as blob)
+         where {which}"
+    );
+    assert!(conn.execute(&sql, []).unwrap() > 0);
+}
+
+/// Checks that a service starts on what is left, answers reads, writes nothing and says why.
+#[track_caller]
+fn assert_doubted(left: &Left, reason: &str) {
+    let before = (left.records(), std::fs::read(left.at(".checkpoints")).ok());
+    let process = left.serve(&[]);
+    let client = &process.client;
+    let ids = client.list_ids();
+    if let Some(id) = ids.first() {
+        assert_eq!(client.get(&group_path(id)).status, 200, "reads go on");
+    }
+    let ready = client.get("/readyz");
+    assert_eq!(ready.status, 503, "{}", ready.text);
+    let told = ready.json()["reason"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("the audit log was cut or changed: "), "{told}");
+    for part in [reason, FLAG, "put the right files back", "`ecs-groupd audit verify`"] {
+        assert!(told.contains(part), "no {part:?} in {told:?}");
+    }
+    assert_eq!(client.get("/livez").status, 200);
+    let id = ids.first().cloned().unwrap_or_else(|| ecs(1));
+    let native = groups_path().replace("/v1/", "/v2.1/").replace("/cloudservers", "");
+    let control: std::net::SocketAddr =
+        process.ready["control_url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let bearer = [("authorization", "Bearer dev-control-token")];
+    for answer in [
+        client.post_json(&groups_path(), &create_body("late")),
+        client.delete(&group_path(&id)),
+        add(client, &id, &ecs(1)),
+    ] {
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        let message = answer.ecs_error(503, "Common.1503");
+        assert!(message.contains("audit log was cut or changed"), "{message}");
+    }
+    for answer in [
+        client.post_json(&native, &create_body("late")),
+        Client::new(control).send("POST", "/control/reset", &bearer, &[]),
+    ] {
+        assert_eq!(answer.status, 503, "{}", answer.text);
+        assert!(answer.text.contains("audit log was cut or changed"), "{}", answer.text);
+    }
+    assert_eq!(client.list_ids(), ids);
+    assert_eq!(process.terminate(), Some(0));
+    let log = left.log();
+    let said = log.iter().find(|line| line["level"] == "ERROR" && line["reason"].is_string());
+    let said = said.unwrap_or_else(|| panic!("the log does not say it: {log:#?}"));
+    assert!(said["reason"].as_str().unwrap().contains(reason), "{said}");
+    assert!(said["message"].as_str().unwrap().contains(FLAG), "{said}");
+    assert_eq!((left.records(), std::fs::read(left.at(".checkpoints")).ok()), before, "nothing was written");
+}
+
+/// Checks that a service that is told to goes on, writes that down, signs what there is, and that the next one need
+/// not be told.
+#[track_caller]
+fn assert_gone_on_with(left: &Left, reason: &str, expected_size: u64, is_key_new: bool) {
+    let found = left.records();
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    let signed = left.sizes();
+    let id = process.client.create("after");
+    process.kill();
+    let records = left.records();
+    assert_eq!(records[..found.len()], found, "what there was stays as it was");
+    let actions: Vec<_> =
+        records[found.len()..].iter().map(|record| record["action"].as_str().unwrap()).collect();
+    let first = if is_key_new { &[ACCEPTED, KEY_CHANGED][..] } else { &[ACCEPTED] };
+    let rest = ["ecs-groupd:service:start", "ecs:cloudServers:createServerGroup"];
+    assert_eq!(actions, [first, &rest].concat());
+    let accepted = &records[found.len()];
+    assert_eq!((&accepted["outcome"], &accepted["actor"]["type"]), (&"done".into(), &"operator".into()));
+    let asked = &accepted["asked"];
+    assert!(asked["reason"].as_str().unwrap().contains(reason), "{asked}");
+    assert_eq!(
+        (asked["expected_size"].as_u64(), asked["found_size"].as_u64()),
+        (Some(expected_size), Some(found.len() as u64))
+    );
+    let accepted_size = (found.len() + first.len()) as u64;
+    assert!(signed.contains(&accepted_size), "signed at {signed:?}, and not at {accepted_size}");
+    let is_warned = left.log().iter().any(|line| line["level"] == "WARN" && line["reason"].is_string());
+    assert!(is_warned, "{:#?}", left.log());
+    check_tree(&Connection::open(left.at("")).unwrap());
+
+    let process = left.serve(&[]);
+    assert_eq!(process.client.get("/readyz").status, 200, "{:#?}", left.log());
+    assert_eq!(process.client.delete(&group_path(&id)).status, 204);
+    assert_eq!(process.terminate(), Some(0));
+    assert_eq!(left.records().len(), records.len() + 3, "start, delete and stop");
+    assert_eq!(left.sizes().last(), Some(&(left.records().len() as u64)));
+    check_tree(&Connection::open(left.at("")).unwrap());
+    let process = left.serve(&[]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    assert_eq!(process.terminate(), Some(0));
+}
+
+#[test]
+fn records_cut_off_the_end_are_missed_also_when_the_edge_was_mended() {
+    let reason = "it has 8 records, and its newest checkpoint tells of 11";
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq > 8", []).unwrap();
+        mend(conn);
+    });
+    assert_doubted(&left, reason);
+    assert_gone_on_with(&left, reason, RECORDS, false);
+}
+
+#[test]
+fn records_cut_off_the_end_are_missed_when_the_edge_was_left() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq > 8", []).unwrap();
+    });
+    let reason = "it has 8 records, and its newest checkpoint tells of 11";
+    assert_doubted(&left, reason);
+    assert_gone_on_with(&left, reason, RECORDS, false);
+}
+
+#[test]
+fn a_record_that_was_changed_is_noticed_though_its_leaf_and_the_edge_were_mended() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        rewrite(conn, "seq = 5");
+        mend(conn);
+    });
+    assert_doubted(&left, CHANGED);
+    assert_gone_on_with(&left, CHANGED, RECORDS, false);
+}
+
+#[test]
+fn a_record_that_was_changed_since_the_newest_checkpoint_is_noticed_by_the_edge() {
+    let left = Left::new();
+    let process = left.serve(&[]);
+    process.client.create("signed");
+    process.client.create("not signed");
+    process.kill();
+    assert_eq!(left.sizes().last(), Some(&12), "the start's record is signed, as nothing was before it");
+    left.meddle(|conn| rewrite(conn, "seq = 14"));
+    assert_doubted(&left, SINCE);
+    // What is gone on with is what there is, so that the tree is over these records from there on.
+    left.meddle(|conn| {
+        let bytes: Vec<u8> =
+            conn.query_row("select bytes from audit_record where seq = 14", [], |row| row.get(0)).unwrap();
+        conn.execute("update audit_record set leaf = ? where seq = 14", [&tree::leaf(&bytes)[..]]).unwrap();
+    });
+    assert_gone_on_with(&left, SINCE, 14, false);
+}
+
+#[test]
+fn a_log_that_was_rewritten_from_its_first_record_on_is_noticed() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        rewrite(conn, "true");
+        mend(conn);
+    });
+    assert_doubted(&left, CHANGED);
+    assert_gone_on_with(&left, CHANGED, RECORDS, false);
+}
+
+#[test]
+fn another_honest_log_in_its_place_is_noticed() {
+    let (left, other) = (Left::new(), Left::new());
+    std::fs::copy(other.at(""), left.at("")).unwrap();
+    assert_doubted(&left, "it is signed with the key ecs-groupd/");
+    assert_gone_on_with(&left, "it is signed with the key ecs-groupd/", RECORDS, true);
+}
+
+#[test]
+fn an_old_copy_put_back_is_noticed_and_what_it_has_is_gone_on_with() {
+    let left = Left::new();
+    let backup = std::fs::read(left.at("")).unwrap();
+    let process = left.serve(&[]);
+    let id = process.client.create("after the backup");
+    assert_eq!(process.terminate(), Some(0));
+    std::fs::write(left.at(""), &backup).unwrap();
+    let reason = "it has 11 records, and its newest checkpoint tells of 14";
+    assert_doubted(&left, reason);
+    assert_gone_on_with(&left, reason, 14, false);
+    let records = left.records();
+    assert!(records.iter().all(|record| record["resource"]["id"] != id), "it is gone with the records");
+}
+
+#[test]
+fn a_deleted_database_is_missed_where_its_checkpoints_stayed() {
+    let left = Left::new();
+    std::fs::remove_file(left.at("")).unwrap();
+    let reason = "it has 0 records, and its newest checkpoint tells of 11";
+    // There are no records to compare before the first start.
+    drop(Connection::open(left.at("")).unwrap());
+    let process = left.serve(&[]);
+    assert_eq!(process.client.get("/readyz").status, 503);
+    assert_eq!(process.terminate(), Some(0));
+    assert_doubted(&left, reason);
+    // It names its key again, which is the one that it had.
+    assert_gone_on_with(&left, reason, RECORDS, true);
+}
+
+#[test]
+fn a_file_of_checkpoints_that_is_gone_is_missed() {
+    let left = Left::new();
+    std::fs::remove_file(left.at(".checkpoints")).unwrap();
+    assert_doubted(&left, "ecs-groupd.db.checkpoints is missing");
+    assert_gone_on_with(&left, "ecs-groupd.db.checkpoints is missing", RECORDS, false);
+}
+
+#[test]
+fn a_file_of_checkpoints_that_was_emptied_is_missed() {
+    let left = Left::new();
+    std::fs::write(left.at(".checkpoints"), "").unwrap();
+    assert_doubted(&left, "ecs-groupd.db.checkpoints is empty");
+    assert_gone_on_with(&left, "ecs-groupd.db.checkpoints is empty", RECORDS, false);
+}
+
+/// Takes the last lines off the file of checkpoints.
+fn shorten(left: &Left, by: usize) {
+    let text = std::fs::read_to_string(left.at(".checkpoints")).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    std::fs::write(left.at(".checkpoints"), lines[..lines.len() - by].concat()).unwrap();
+}
+
+#[test]
+fn a_file_of_checkpoints_that_lacks_more_than_a_crash_can_take_is_noticed() {
+    let left = Left::new();
+    shorten(&left, 2);
+    // The records are as they were, so nothing else is said of them.
+    assert_doubted(&left, "ends with a checkpoint of 7 records");
+    assert_gone_on_with(&left, "ends with a checkpoint of 7 records", RECORDS, false);
+}
+
+#[test]
+fn a_file_of_checkpoints_that_lacks_its_last_line_or_half_of_it_is_what_a_crash_leaves_and_is_mended() {
+    let left = Left::new();
+    let whole = lines_of(&left.at(".checkpoints"));
+    for is_half in [false, true] {
+        let expected = lines_of(&left.at(".checkpoints"));
+        if is_half {
+            let text = std::fs::read(left.at(".checkpoints")).unwrap();
+            std::fs::write(left.at(".checkpoints"), &text[..text.len() - 20]).unwrap();
+        } else {
+            shorten(&left, 1);
+        }
+        let process = left.serve(&[]);
+        assert_eq!(process.client.get("/readyz").status, 200, "half: {is_half}");
+        assert_eq!(process.terminate(), Some(0));
+        let lines = lines_of(&left.at(".checkpoints"));
+        assert_eq!(lines[..expected.len()], expected, "half: {is_half}");
+        check_checkpoints(&left.at(""));
+    }
+    assert_eq!(lines_of(&left.at(".checkpoints"))[..whole.len()], whole);
+}
+
+#[test]
+fn another_key_in_the_key_file_is_noticed_and_going_on_with_it_is_recorded() {
+    let (left, other) = (Left::new(), Left::new());
+    std::fs::copy(other.at(".key"), left.at(".key")).unwrap();
+    assert_doubted(&left, "it is signed with the key ecs-groupd/");
+    assert_gone_on_with(&left, "it is signed with the key ecs-groupd/", RECORDS, true);
+    let records = left.records();
+    let change = &records[usize::try_from(RECORDS).unwrap() + 1];
+    assert_eq!(change["asked"]["old"], records[0]["asked"]["new"]);
+    assert_eq!(change["asked"]["new"], other.records()[0]["asked"]["new"]);
+    assert_eq!(change["asked"]["signed"], Value::Null, "nobody vouches for it");
+}
+
+#[test]
+fn a_key_that_is_gone_ends_the_start_and_a_new_one_of_the_same_name_is_made_when_that_is_accepted() {
+    let left = Left::new();
+    let before = std::fs::read_to_string(left.at(".key")).unwrap();
+    std::fs::remove_file(left.at(".key")).unwrap();
+    let refused = left.refused(&[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    for part in [left.at(".key").file_name().unwrap().to_str().unwrap(), FLAG, "ecs-groupd/"] {
+        assert!(said.contains(part), "no {part:?} in {said}");
+    }
+    assert!(!left.at(".key").exists());
+    assert_eq!(left.records().len() as u64, RECORDS);
+    assert_gone_on_with(&left, "it is signed with the key ecs-groupd/", RECORDS, true);
+    let after = std::fs::read_to_string(left.at(".key")).unwrap();
+    assert_ne!(after, before);
+    let name = |key: &str| key.trim().split('+').nth(2).map(str::to_owned);
+    assert_eq!(name(&after), name(&before));
+}
+
+#[test]
+fn checkpoints_that_were_deleted_from_the_database_are_missed() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_checkpoint", []).unwrap();
+    });
+    assert_doubted(&left, "ends with a checkpoint of 11 records");
+    assert_gone_on_with(&left, "ends with a checkpoint of 11 records", RECORDS, false);
+}
+
+#[test]
+fn checkpoints_that_were_deleted_inside_and_outside_are_missed_since_the_log_names_its_key() {
+    for (is_file_gone, reason) in [(true, "is missing"), (false, "no checkpoint is left")] {
+        let left = Left::new();
+        left.meddle(|conn| {
+            conn.execute("delete from audit_checkpoint", []).unwrap();
+        });
+        if is_file_gone {
+            std::fs::remove_file(left.at(".checkpoints")).unwrap();
+        } else {
+            std::fs::write(left.at(".checkpoints"), "").unwrap();
+        }
+        assert_doubted(&left, reason);
+        assert_gone_on_with(&left, reason, RECORDS, false);
+    }
+}
+
+#[test]
+fn a_record_missing_in_the_middle_cannot_be_gone_on_with() {
+    let left = Left::new();
+    let process = left.serve(&[]);
+    (0..2).for_each(|_| drop(process.client.create("not signed")));
+    process.kill();
+    let newest = left.records().len() as u64;
+    assert_eq!((newest, left.sizes().last()), (14, Some(&12)));
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq = 13", []).unwrap();
+    });
+    assert_doubted(&left, SINCE);
+    let refused = left.refused(&[FLAG]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the record 13 is missing"), "{said}");
+    // With the last one gone as well, the edge tells so much that nothing is served.
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq in (5, 14)", []).unwrap();
+    });
+    for arguments in [&[][..], &[FLAG]] {
+        let refused = left.refused(arguments);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("the record 5 is missing"), "{said}");
+    }
+}
+
+#[test]
+fn the_flag_on_a_log_that_is_as_it_was_left_changes_nothing() {
+    let left = Left::new();
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    assert_eq!(process.terminate(), Some(0));
+    let actions: Vec<_> = left.records().iter().map(|record| record["action"].clone()).collect();
+    assert_eq!(
+        actions[usize::try_from(RECORDS).unwrap()..],
+        ["ecs-groupd:service:start", "ecs-groupd:service:stop"]
+    );
+}
+
+/// How often an honest log is killed.
+const ROUNDS: usize = 40;
+const CLIENTS: usize = 4;
+
+#[test]
+fn an_honest_log_is_never_accused_whenever_it_was_killed() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join(DATABASE);
+    let serve = || {
+        let mut command = serve_command(&[]);
+        command.env("ECS_GROUPD__AUDIT__CHECKPOINT_EVERY_S", "1").stderr(Stdio::null());
+        Process::spawn(command, folder.path())
+    };
+    for round in 0..ROUNDS {
+        let process = serve();
+        assert_ready(&process, round);
+        let (sender, acknowledged) = mpsc::channel();
+        // Now and then before anything was asked.
+        let deadly = random.random_range(0..40);
+        let pid = process.id().to_string();
+        thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                let (process, sender, seed) = (&process, sender.clone(), random.random());
+                scope.spawn(move || change_until_killed(process, client, seed, &sender));
+            }
+            drop(sender);
+            assert_eq!(acknowledged.iter().take(deadly).count(), deadly);
+            assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+            while acknowledged.recv().is_ok() {}
+        });
+        process.kill();
+    }
+    let process = serve();
+    assert_ready(&process, ROUNDS);
+    assert_eq!(process.terminate(), Some(0));
+    let accused = all_records(&database).iter().filter(|record| record["action"] == ACCEPTED).count();
+    assert_eq!(accused, 0);
+    check_checkpoints(&database);
+}
+
+#[track_caller]
+fn assert_ready(process: &Process, round: usize) {
+    let ready = process.client.get("/readyz");
+    assert_eq!(ready.status, 200, "round {round}: {}", ready.text);
+}
