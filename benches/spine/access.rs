@@ -23,7 +23,9 @@ use crate::load::{Ask, CREATE_BODY};
 const DOCUMENTS: usize = 5;
 const STATEMENTS: usize = 8;
 const ACTIONS: usize = 5;
-const ACCESS_KEY: &str = "BENCHACCESSKEY000001";
+/// The access key of the user who may do everything, and that of the one who may do nothing.
+pub const ALICE: &str = "BENCHACCESSKEY000001";
+pub const MALLORY: &str = "BENCHACCESSKEY000002";
 const SECRET_KEY: &str = "bench-secret-key-00000000000000000000001";
 
 /// A document of 8 statements of 5 actions and one condition each. All of them name the create; the conditions of the
@@ -78,7 +80,7 @@ pub fn decisions(seconds: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// A file of accounts with one user, its key and its policies; the project is the one of `--dev`.
+/// A file of accounts with a user, its key and its policies, and one without any; the project is the one of `--dev`.
 pub fn identities(path: &Path) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt as _;
     let policies: Vec<String> = (0..DOCUMENTS)
@@ -90,9 +92,19 @@ pub fn identities(path: &Path) -> Result<(), Error> {
 name = 'acme'
 root = {{ name = 'admin' }}
 project = [{{ name = '{}', id = '{}' }}]
-user = [{{ name = 'alice', access_key = [{{ access = '{ACCESS_KEY}', secret = '{SECRET_KEY}' }}] }}]
-user_group = [{{ name = 'all', users = ['alice'] }}]
-grant = [{{ user_group = 'all', scope = 'all_projects', policies = [{}] }}]
+[[domain.user]]
+name = 'alice'
+access_key = [{{ access = '{ALICE}', secret = '{SECRET_KEY}' }}]
+[[domain.user]]
+name = 'mallory'
+access_key = [{{ access = '{MALLORY}', secret = '{SECRET_KEY}' }}]
+[[domain.user_group]]
+name = 'all'
+users = ['alice']
+[[domain.grant]]
+user_group = 'all'
+scope = 'all_projects'
+policies = [{}]
 {}",
         dev::PROJECT_NAME,
         dev::PROJECT_ID,
@@ -105,7 +117,7 @@ grant = [{{ user_group = 'all', scope = 'all_projects', policies = [{}] }}]
 }
 
 /// The headers of a signed create. It is good for 15 minutes.
-pub fn signed_headers() -> Result<Vec<(String, String)>, Error> {
+pub fn signed_headers(access_key: &str) -> Result<Vec<(String, String)>, Error> {
     let now = Clock::System.now().to_iso8601();
     let date: String = now.chars().filter(|character| !"-:".contains(*character)).collect();
     let path = Ask::Create.path();
@@ -119,6 +131,6 @@ pub fn signed_headers() -> Result<Vec<(String, String)>, Error> {
     let signature = Hmac::<Sha256>::new_from_slice(SECRET_KEY.as_bytes())?.chain_update(to_sign).finalize();
     let signature = hex(&signature.into_bytes());
     let authorization =
-        format!("SDK-HMAC-SHA256 Access={ACCESS_KEY}, SignedHeaders={names}, Signature={signature}");
+        format!("SDK-HMAC-SHA256 Access={access_key}, SignedHeaders={names}, Signature={signature}");
     Ok(vec![("X-Sdk-Date".to_owned(), date), ("Authorization".to_owned(), authorization)])
 }

@@ -33,6 +33,8 @@ pub enum Ask {
     Show(String),
     /// List the first 50.
     List50,
+    /// Whether it is up.
+    Up,
 }
 
 impl Ask {
@@ -43,6 +45,7 @@ impl Ask {
             Self::Create => groups,
             Self::Show(id) => format!("{groups}/{id}"),
             Self::List50 => format!("{groups}?limit=50"),
+            Self::Up => "/healthz".to_owned(),
         }
     }
 }
@@ -72,7 +75,7 @@ pub fn run_with_headers(
         Ask::Create => format!(
             "wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = '{CREATE_BODY}'\n"
         ),
-        Ask::Show(_) | Ask::List50 => String::new(),
+        Ask::Show(_) | Ask::List50 | Ask::Up => String::new(),
     };
     let headers = headers.iter().map(|(name, value)| format!("wrk.headers['{name}'] = '{value}'\n"));
     std::fs::write(&script, request + &headers.collect::<String>())?;

@@ -8,6 +8,7 @@ mod access;
 mod contender;
 mod load;
 mod naive;
+mod refusals;
 mod traces;
 mod verify;
 
@@ -39,7 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Whatever went wrong; the benchmark stops at the first.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const SECTIONS: [&str; 7] = ["creates", "reads", "access", "million", "traces", "verify", "footprint"];
+const SECTIONS: [&str; 8] =
+    ["creates", "reads", "access", "refusals", "million", "traces", "verify", "footprint"];
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -68,6 +70,9 @@ fn main() -> Result<(), Error> {
     }
     if is_wanted("access") {
         bench.access()?;
+    }
+    if is_wanted("refusals") {
+        bench.refusals()?;
     }
     if is_wanted("million") {
         bench.million()?;
@@ -200,7 +205,7 @@ impl Bench {
                 let database = self.database(&format!("access-{round}"));
                 access::identities(&database.with_extension("identities"))?;
                 let headers = match contender {
-                    Contender::ProductWithAccounts => access::signed_headers()?,
+                    Contender::ProductWithAccounts => access::signed_headers(access::ALICE)?,
                     _ => vec![],
                 };
                 let running = Running::start(contender, &database)?;
@@ -228,6 +233,34 @@ impl Bench {
             "  more                                      {:>6.1} %   errors {errors}\n",
             100.0 * (signed / anonymous - 1.0)
         );
+        Ok(())
+    }
+
+    /// Creates, alone and beside somebody who is turned down at full speed.
+    fn refusals(&self) -> Result<(), Error> {
+        println!("creates at 64 connections, alone and beside 64 of another user\n");
+        println!("{:>42} {:>9} {:>7} {:>11} {:>9}", "", "creates", "", "the other's", "records");
+        let mut alone = 0.0;
+        for other in [refusals::Other::Nobody, refusals::Other::Reader, refusals::Other::Mallory] {
+            let (mut rates, mut runs) = (vec![], vec![]);
+            for round in 0..self.rounds {
+                let database = self.database(&format!("refusals-{round}"));
+                let run = refusals::run(&database, other, self.seconds, self.folder.path())?;
+                rates.push(run.creates);
+                runs.push(run);
+                remove(&database)?;
+            }
+            let rate = median(&rates);
+            alone = if matches!(other, refusals::Other::Nobody) { rate } else { alone };
+            let others = median(&runs.iter().map(|run| run.others).collect::<Vec<_>>());
+            let records = runs.iter().map(|run| run.records).max().unwrap_or_default();
+            println!(
+                "{:>42} {rate:>7.0}/s {:>6.0}% {others:>9.0}/s {records:>9}",
+                other.name(),
+                100.0 * rate / alone
+            );
+        }
+        println!();
         Ok(())
     }
 
@@ -262,7 +295,7 @@ impl Bench {
                 {
                     // Each run on a copy, so that neither grows from round to round.
                     let copy = self.database(&format!("copy-{round}"));
-                    std::fs::copy(database, &copy)?;
+                    copy_database(database, &copy)?;
                     let running = Running::start(Contender::Product, &copy)?;
                     loads.push(load::run(running.address, ask, 64, self.seconds, self.folder.path())?);
                     running.stop()?;
@@ -359,11 +392,13 @@ fn project(who: &Principal) -> ProjectId {
 fn fill(database: &Path, count: usize) -> Result<Vec<String>, Error> {
     let placement_rule = PlacementRule::AntiAffinity;
     let name = GroupName::try_from("web-tier".to_owned())?;
-    apply_all(database, Action::CreateServerGroup, count, move |principal, _| Command::CreateGroup {
-        project_id: project(principal),
-        name: name.clone(),
-        placement_rule,
-        created_by: principal.user.user_id,
+    apply_all(database, Clock::System, Action::CreateServerGroup, count, move |principal, _| {
+        Command::CreateGroup {
+            project_id: project(principal),
+            name: name.clone(),
+            placement_rule,
+            created_by: principal.user.user_id,
+        }
     })?;
     let conn = rusqlite::Connection::open(database)?;
     let mut select = conn.prepare("select group_id from server_group order by group_id")?;
@@ -374,14 +409,14 @@ fn fill(database: &Path, count: usize) -> Result<Vec<String>, Error> {
 /// Deletes groups through the product's own store.
 fn delete(database: &Path, ids: &[String]) -> Result<(), Error> {
     let ids: Vec<_> = ids.iter().map(|id| id.parse()).collect::<Result<_, _>>()?;
-    apply_all(database, Action::DeleteServerGroup, ids.len(), move |principal, nth| Command::DeleteGroup {
-        project_id: project(principal),
-        group_id: ids[nth],
+    apply_all(database, Clock::System, Action::DeleteServerGroup, ids.len(), move |principal, nth| {
+        Command::DeleteGroup { project_id: project(principal), group_id: ids[nth] }
     })
 }
 
 fn apply_all(
     database: &Path,
+    clock: Clock,
     action: Action,
     count: usize,
     command: impl Fn(&Principal, usize) -> Command,
@@ -392,8 +427,7 @@ fn apply_all(
     let batch = options.batch_max;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     runtime.block_on(async {
-        let (store, writer) =
-            store::open(options, Clock::System, Ids::random()?, Arc::new(Meter::default())).await?;
+        let (store, writer) = store::open(options, clock, Ids::random()?, Arc::new(Meter::default())).await?;
         let store = Arc::new(store);
         let principal = Identities::dev(&DevSecrets::well_known(), true)?.anonymous().ok_or("nobody")?;
         let origin = Origin { request_id: Ids::random()?.request_id(), source_ip: None, door: "bench" };
@@ -428,11 +462,25 @@ fn apply_all(
     })
 }
 
+/// What stands beside a database has its name, and more.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// With its key and its checkpoints, without which no service goes on with it.
+fn copy_database(from: &Path, to: &Path) -> Result<(), Error> {
+    for suffix in ["", ".key", ".checkpoints"] {
+        std::fs::copy(beside(from, suffix), beside(to, suffix))?;
+    }
+    Ok(())
+}
+
 fn remove(database: &Path) -> Result<(), Error> {
-    for suffix in ["", "-wal", "-shm", ".lock"] {
-        let mut path = database.as_os_str().to_owned();
-        path.push(suffix);
-        if Path::new(&path).exists() {
+    for suffix in ["", "-wal", "-shm", ".lock", ".key", ".checkpoints"] {
+        let path = beside(database, suffix);
+        if path.exists() {
             std::fs::remove_file(path)?;
         }
     }

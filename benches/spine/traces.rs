@@ -1,5 +1,6 @@
 //! The audit log listed, with ten thousand records and with ten million.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +8,9 @@ use std::time::Instant;
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, Permit};
 use ecs_groupd::access::principal::{Origin, Principal, Project};
+use ecs_groupd::audit::checkpoint::Checkpoint;
 use ecs_groupd::audit::encode;
+use ecs_groupd::audit::note::SigningKey;
 use ecs_groupd::audit::record::{Place, Record, TraceId};
 use ecs_groupd::audit::tree::{self, Edge};
 use ecs_groupd::clock::{Clock, Ids};
@@ -23,7 +26,7 @@ use ecs_groupd::identities::dev::DevSecrets;
 use ecs_groupd::identities::password::{Cost, Hashed};
 
 use crate::contender::{Contender, Running};
-use crate::{Error, apply_all, median};
+use crate::{Error, apply_all, beside, median};
 
 /// The project that nearly all records are of.
 const BUSY: ProjectId = ProjectId::from_bytes([0xb0; 16]);
@@ -42,6 +45,8 @@ pub struct Log {
     count: u64,
     begins_at: Timestamp,
     ids: u128,
+    /// How many records the product itself wrote in front of them.
+    offset: u64,
 }
 
 impl Log {
@@ -49,35 +54,38 @@ impl Log {
     pub fn write(database: &Path, count: u64) -> Result<Self, Error> {
         let now = Clock::System.now().as_millis();
         let begins_at = Timestamp::from_millis(now - count * EVERY_MS);
-        let log = Self { count, begins_at, ids: Ids::random()?.bits() };
-        // No command: the product makes the file and its tables.
-        apply_all(database, Action::CreateServerGroup, 0, |_, _| Command::ResetDatabase)?;
+        let mut log = Self { count, begins_at, ids: Ids::random()?.bits(), offset: 0 };
+        // No command: the product makes the file, its tables and its key, which is what its first records tell of.
+        let clock = Clock::fixed(begins_at);
+        apply_all(database, clock, Action::CreateServerGroup, 0, |_, _| Command::ResetDatabase)?;
+        let key: SigningKey = std::fs::read_to_string(beside(database, ".key"))?.trim().parse()?;
         let mut conn = rusqlite::Connection::open(database)?;
         conn.execute_batch(
             "pragma journal_mode = delete; pragma journal_mode = off; pragma synchronous = off; \
              pragma locking_mode = exclusive; pragma cache_size = -262144;",
         )?;
         let transaction = conn.transaction()?;
-        let size: i64 = transaction.query_row("select size from audit_edge", [], |row| row.get(0))?;
-        if size != 0 {
-            return Err(format!("a new database has {size} records: count from there").into());
-        }
-        let mut edge = Edge::default();
+        let (size, hashes) = transaction.query_row("select size, hashes from audit_edge", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))
+        })?;
+        log.offset = size.cast_unsigned();
+        let mut edge = Edge::from_parts(log.offset, &hashes)?;
         let writer = Writer::new()?;
         {
             let mut insert = transaction.prepare(
                 "insert into audit_record (seq, project_id, group_id, record_time, bytes, leaf) \
                  values (?, ?, ?, ?, ?, ?)",
             )?;
-            for seq in 1..=count {
-                let (project_id, group_id, bytes) = writer.record(log.place(seq))?;
+            for nth in 1..=count {
+                let place = log.place(nth);
+                let (project_id, group_id, bytes) = writer.record(nth, place)?;
                 let leaf = tree::leaf(&bytes);
                 edge.push(leaf);
                 insert.execute((
-                    seq.cast_signed(),
+                    place.seq.cast_signed(),
                     &project_id.as_bytes()[..],
                     group_id.as_ref().map(|id| &id.as_bytes()[..]),
-                    log.time(seq).as_millis().cast_signed(),
+                    place.record_time.as_millis().cast_signed(),
                     bytes,
                     &leaf[..],
                 ))?;
@@ -85,16 +93,25 @@ impl Log {
         }
         let size = edge.size().cast_signed();
         transaction.execute("update audit_edge set size = ?, hashes = ?", (size, edge.to_bytes()))?;
+        // Signed, or the next start would look through all of it.
+        let origin = key.verifying_key().name().to_owned();
+        let note = Checkpoint { origin, size: edge.size(), root: edge.root() }.sign(&key);
+        transaction.execute(
+            "insert into audit_checkpoint (size, hashes, note) values (?, ?, ?)",
+            (size, edge.to_bytes(), &note),
+        )?;
         transaction.commit()?;
+        let mut file = std::fs::OpenOptions::new().append(true).open(beside(database, ".checkpoints"))?;
+        writeln!(file, "{}", serde_json::to_string(&note)?)?;
         Ok(log)
     }
 
-    fn time(&self, seq: u64) -> Timestamp {
-        self.begins_at.plus_millis(seq * EVERY_MS)
+    fn time(&self, nth: u64) -> Timestamp {
+        self.begins_at.plus_millis(nth * EVERY_MS)
     }
 
-    fn place(&self, seq: u64) -> Place {
-        let time = self.time(seq);
+    fn place(&self, nth: u64) -> Place {
+        let (seq, time) = (self.offset + nth, self.time(nth));
         let random = self.ids.wrapping_mul(u128::from(seq) | 1);
         Place { seq, trace_id: TraceId::new(seq, random), time, record_time: time }
     }
@@ -118,11 +135,11 @@ impl Log {
 }
 
 /// The group that a record is about, if it is about one.
-fn group_of(seq: u64) -> GroupId {
+fn group_of(nth: u64) -> GroupId {
     // Made in one, deleted two later; an ECS stands in between. Of the quiet project there are only groups.
-    let nth =
-        if seq <= QUIET_RECORDS { seq.div_ceil(2) } else { QUIET_RECORDS + (seq - QUIET_RECORDS - 1) / 4 };
-    let version_7 = (u128::from(nth) << 80) | (0x7 << 76) | (0x8 << 60) | u128::from(nth);
+    let number =
+        if nth <= QUIET_RECORDS { nth.div_ceil(2) } else { QUIET_RECORDS + (nth - QUIET_RECORDS - 1) / 4 };
+    let version_7 = (u128::from(number) << 80) | (0x7 << 76) | (0x8 << 60) | u128::from(number);
     GroupId::from_bytes(version_7.to_be_bytes())
 }
 
@@ -172,11 +189,11 @@ impl Writer {
     }
 
     /// A record's project, group and bytes.
-    fn record(&self, place: Place) -> Result<(ProjectId, Option<GroupId>, Vec<u8>), Error> {
-        let (seq, group_id) = (place.seq, group_of(place.seq));
-        let is_quiet = seq <= QUIET_RECORDS;
+    fn record(&self, nth: u64, place: Place) -> Result<(ProjectId, Option<GroupId>, Vec<u8>), Error> {
+        let group_id = group_of(nth);
+        let is_quiet = nth <= QUIET_RECORDS;
         let (project_id, [create, delete]) = if is_quiet { (QUIET, &self.quiet) } else { (BUSY, &self.busy) };
-        let (turn, turns) = (seq - 1, if is_quiet { 2 } else { 4 });
+        let (turn, turns) = (nth - 1, if is_quiet { 2 } else { 4 });
         match turn % turns {
             0 => {
                 let group = ServerGroup {
@@ -266,7 +283,7 @@ fn accounts(path: &Path) -> Result<(), Error> {
     );
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    Ok(std::io::Write::write_all(&mut file, text.as_bytes())?)
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn log_in(agent: &ureq::Agent, running: &Running, project_id: ProjectId) -> Result<String, Error> {

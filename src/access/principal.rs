@@ -166,3 +166,14 @@ pub enum Actor {
     /// The service itself.
     Service,
 }
+
+impl Actor {
+    /// The user; the operator and the service are none.
+    #[must_use]
+    pub fn user_id(&self) -> Option<UserId> {
+        match self {
+            Self::User(who) => Some(who.user.user_id),
+            Self::Operator | Self::Service => None,
+        }
+    }
+}

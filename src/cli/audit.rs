@@ -54,7 +54,7 @@ pub(super) enum Verb {
         file: PathBuf,
         #[command(flatten)]
         settings: SettingsArgs,
-        /// The keys that are trusted: public ones, one a line, or the private one; without it, DATABASE.key.
+        /// The keys that are trusted: public ones, one a line, or the private one; without it, that of the service.
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
     },
@@ -67,6 +67,11 @@ pub(super) enum Verb {
                             reproduces it."
     )]
     Head {
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Show the public key that checkpoints are signed with, for --key where the private one is not.
+    Key {
         #[command(flatten)]
         settings: SettingsArgs,
     },
@@ -105,7 +110,7 @@ pub(super) struct VerifyArgs {
     /// DATABASE.checkpoints.
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// The keys that are trusted: public ones, one a line, or the private one; without it, DATABASE.key.
+    /// The keys that are trusted: public ones, one a line, or the private one; without it, that of the service.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// Replay the records, too, and compare the groups, members and registered ECSs with those in the database.
@@ -131,6 +136,7 @@ pub(super) fn run(verb: Verb) -> Result<(), CliError> {
         Verb::Head { settings } => {
             audit::head(&settings.load()?.database.path, &mut out, &mut io::stderr())?;
         }
+        Verb::Key { settings } => audit::public_keys(&keys(None, &settings)?, &mut out)?,
         Verb::RotateKey { settings } => {
             let settings = settings.load()?;
             telemetry::init(&settings.log);
@@ -156,10 +162,10 @@ fn verify(arguments: VerifyArgs) -> Result<(), CliError> {
     if verify::verify(&ask, &mut io::stdout())? { Ok(()) } else { Err(CliError::Unverified) }
 }
 
-/// Those that were named, which needs no settings; or those of the database.
+/// Those that were named, which needs no settings; or that of the service.
 fn keys(named: Option<PathBuf>, settings: &SettingsArgs) -> Result<Keys, SettingsError> {
     match named {
         Some(file) => Ok(Keys::Named(file)),
-        None => Ok(Keys::of(&settings.load()?.database.path)),
+        None => Ok(Keys::Of(settings.load()?.store_options().key_file())),
     }
 }

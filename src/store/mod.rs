@@ -34,7 +34,7 @@ use crate::audit::record::TraceId;
 use crate::clock::{Clock, Ids};
 use crate::domain::command::{Change, Command};
 use crate::domain::group::ServerGroup;
-use crate::domain::id::{GroupId, ProjectId, ServerId};
+use crate::domain::id::{GroupId, ProjectId, ServerId, UserId};
 use crate::domain::page::Page;
 use crate::domain::refusal::Refusal;
 use crate::domain::rules::{Limits, MemberRules};
@@ -77,6 +77,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// The file of the key that the log is signed with.
+    #[must_use]
+    pub fn key_file(&self) -> PathBuf {
+        key_file::path(&self.database, &self.key)
+    }
+
     /// `size_bytes_max` in pages of SQLite's default size.
     fn size_pages_max(&self) -> Option<u64> {
         const PAGE_BYTES: u64 = 4096;
@@ -298,7 +304,7 @@ pub async fn open(
     let writer_failure = Arc::new(OnceLock::new());
     let (commit, committed) = watch::channel(0);
     let store = Store {
-        key: key_file::path(&options.database, &options.key),
+        key: options.key_file(),
         database: options.database.clone(),
         jobs: sender,
         committed,
@@ -347,7 +353,12 @@ impl Store {
         once: Option<Once>,
     ) -> Result<Change, StoreError> {
         check_permit(&permit, Action::of(&command), command.project_id())?;
-        self.submit(|answer| Job::Apply { permit, command, once, answer }).await
+        let user_id = permit.actor().user_id();
+        let applied = self.submit(|answer| Job::Apply { permit, command, once, answer }).await;
+        if let (Err(StoreError::TooManyRefusals), Some(user_id)) = (&applied, user_id) {
+            self.wait_for_turn(user_id).await;
+        }
+        applied
     }
 
     /// Records an attempt without rights. Comes back after the commit.
@@ -359,6 +370,7 @@ impl Store {
         let (user_id, now) = (denied.principal.user.user_id, self.clock.now());
         if self.refusals.room(user_id, now) == Some(0) {
             self.refusals.count(user_id, 0, 1, now);
+            self.wait_for_turn(user_id).await;
             return Err(StoreError::TooManyRefusals);
         }
         self.submit(|answer| Job::Record { denied, answer }).await
@@ -383,6 +395,11 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// Holds back an answer to a caller that was turned down too often.
+    async fn wait_for_turn(&self, user_id: UserId) {
+        tokio::time::sleep_until(self.refusals.turn(user_id, tokio::time::Instant::now())).await;
     }
 
     async fn submit<T>(

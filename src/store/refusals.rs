@@ -1,14 +1,23 @@
 //! How many refused and denied attempts of one caller are recorded: so many a minute, so that nobody can fill the
-//! disk, or hold up the writer, by being turned down. What goes beyond is counted, and the count is recorded.
+//! disk, or hold up the writer, by being turned down. What goes beyond is counted, and the count is recorded; it is
+//! answered one after the other, so that nobody can take the machine from the others either.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::domain::id::UserId;
 use crate::domain::time::Timestamp;
 
 /// What "a minute" is.
 pub(super) const MINUTE_MS: u64 = 60_000;
+
+/// The time between two answers to a caller that is beyond its limit: 100 a second.
+const TURN_EVERY: Duration = Duration::from_millis(10);
+/// No answer is kept longer than this: a stop waits for it.
+const TURN_MAX: Duration = Duration::from_secs(2);
 
 /// The attempts of each caller that were turned down in its current minute.
 #[derive(Debug)]
@@ -25,11 +34,13 @@ struct Minute {
     not_recorded: u64,
     /// The begin of the minute of the first of those that were not recorded.
     not_recorded_since: Timestamp,
+    /// When the next one beyond the limit is answered.
+    next_turn: Option<Instant>,
 }
 
 impl Minute {
     const fn new(since: Timestamp) -> Self {
-        Self { since, recorded: 0, not_recorded: 0, not_recorded_since: since }
+        Self { since, recorded: 0, not_recorded: 0, not_recorded_since: since, next_turn: None }
     }
 
     const fn ends_at(&self) -> Timestamp {
@@ -82,6 +93,16 @@ impl Refusals {
             minute.recorded += recorded;
             minute.add_not_recorded(not_recorded, minute.since);
         });
+    }
+
+    /// When a caller that is beyond its limit is answered.
+    pub(super) fn turn(&self, user_id: UserId, now: Instant) -> Instant {
+        self.with(|minutes| {
+            let Some(minute) = minutes.get_mut(&user_id) else { return now };
+            let turn = minute.next_turn.map_or(now, |next| next.clamp(now, now + TURN_MAX));
+            minute.next_turn = Some(turn + TURN_EVERY);
+            turn
+        })
     }
 
     /// What is still to be summed up; forgets the minutes that are over. What is not recorded after all is to be
@@ -150,6 +171,20 @@ mod tests {
         assert_eq!(refusals.take(third), [NotRecorded { count: 8, ..both }]);
         refusals.count(USER, 0, 1, third);
         assert_eq!(refusals.take(third), [NotRecorded { user_id: USER, count: 1, since: third }]);
+    }
+
+    #[test]
+    fn beyond_the_limit_a_caller_is_answered_in_turn_and_never_later_than_so_long() {
+        let (refusals, now) = (Refusals::new(Some(0)), Instant::now());
+        let turns = |count: usize, now: Instant| -> Vec<Duration> {
+            (0..count).map(|_| refusals.turn(USER, now).duration_since(now)).collect()
+        };
+        assert_eq!(turns(2, now), [Duration::ZERO; 2], "nobody was turned down");
+        refusals.count(USER, 0, 1, NOW);
+        assert_eq!(turns(3, now), [Duration::ZERO, TURN_EVERY, 2 * TURN_EVERY]);
+        let all = turns(1_000, now);
+        assert_eq!((all[0], all[999]), (3 * TURN_EVERY, TURN_MAX));
+        assert_eq!(turns(2, now + 2 * TURN_MAX), [Duration::ZERO, TURN_EVERY], "after a rest");
     }
 
     #[test]

@@ -880,3 +880,25 @@ fn the_paths_of_groups_and_of_the_login_are_where_they_were() {
         assert_eq!(app.client.get(path).status, 200, "{path}");
     }
 }
+
+#[test]
+fn the_export_for_cts_has_the_traces_that_the_listing_shows_and_those_of_no_project() {
+    let app = TestApp::start();
+    let group = app.client.create("web");
+    app.client.post_json(&groups_of(dev::PROJECT_ID), &create_body("web \u{e9}"));
+    app.client.delete(&group_path(&group));
+    let exported = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"))
+        .args(["audit", "export", "--format", "cts", "--database"])
+        .arg(app.database())
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+    let lines = String::from_utf8(exported.stdout).unwrap();
+    let all: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (of_project, of_none): (Vec<Value>, Vec<Value>) =
+        all.into_iter().partition(|trace| trace["project_id"] == dev::PROJECT_ID);
+    let newest_first: Vec<Value> = of_project.into_iter().rev().collect();
+    assert_eq!(newest_first, listed(&app, ""));
+    assert_eq!(newest_first.len(), 3);
+    assert_eq!(summary(&of_none), ["changeCheckpointKey -", "startService -"]);
+}

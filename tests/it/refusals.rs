@@ -1,6 +1,7 @@
 //! How many attempts that are turned down are recorded: nobody fills the disk by being denied.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy;
@@ -9,6 +10,7 @@ use ecs_groupd::domain::id::{ProjectId, RequestId, UserId};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::store::StoreError;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::batch::dev;
 use crate::checkpoint::{DATABASE, with_store};
@@ -179,6 +181,37 @@ async fn refusals_whose_summary_cannot_be_written_wait_for_the_next_one_each_of_
             1 + 4 + 2,
             "the key, two refusals of each, and their summaries"
         );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_caller_beyond_the_limit_is_answered_one_hundred_times_a_second_and_others_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = Origin { request_id: RequestId::from_bytes([0; 16]), source_ip: None, door: "test" };
+    let denied = |who: &Principal| {
+        let elsewhere = Some(ProjectId::from_bytes([8; 16]));
+        *policy::permit(who, origin, Action::CreateServerGroup, elsewhere, NOW).unwrap_err()
+    };
+    with_store(&folder, store_options().checkpoints, async |store| {
+        for _ in 0..2 {
+            store.record(denied(&dev())).await.unwrap();
+        }
+        // From here on the time goes by only where all wait for it.
+        tokio::time::pause();
+        let begun = tokio::time::Instant::now();
+        let mut waiting = JoinSet::new();
+        for _ in 0..100 {
+            let (store, denied) = (Arc::clone(store), denied(&dev()));
+            waiting.spawn(async move { store.record(denied).await });
+        }
+        let answers = waiting.join_all().await;
+        assert_eq!(answers, vec![Err(StoreError::TooManyRefusals); 100]);
+        // The first at once; and a timer wakes at a whole millisecond.
+        let waited = begun.elapsed();
+        assert!((990..=991).contains(&waited.as_millis()), "{waited:?}");
+        tokio::time::resume();
+        assert_eq!(store.record(denied(&somebody_else(&dev()))).await, Ok(()));
     })
     .await;
 }

@@ -27,7 +27,7 @@ impl Case {
     fn new(log: &LogBuilder) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = log.write(folder.path());
-        let keys = Keys::of(&database);
+        let keys = Keys::Of(folder.path().join("log.db.key"));
         let ask = Ask { log: Which::Database { database, state: true }, keys, checkpoint: None };
         Self { folder, ask }
     }
@@ -708,6 +708,25 @@ fn the_head_is_a_note_to_keep() {
         (none.status.code(), &*err(&none)),
         (Some(1), "ecs-groupd: the log has no checkpoint yet, and 1 records\n")
     );
+}
+
+#[test]
+fn the_public_key_is_shown_for_those_who_verify_elsewhere() {
+    let case = Case::new(&sample());
+    let at = |arguments: &[&str]| run(case.folder.path(), arguments);
+    let vkey = key(2).verifying_key();
+    let shown = at(&["audit", "key", "--database", "log.db"]);
+    assert_eq!((out(&shown), err(&shown)), (format!("{vkey}\n"), String::new()));
+    std::fs::rename(case.at("log.db.key"), case.at("other")).unwrap();
+    std::fs::write(case.at("settings.toml"), "audit.key = 'other'").unwrap();
+    let configured = at(&["audit", "key", "--database", "log.db", "--config", "settings.toml"]);
+    assert_eq!(out(&configured), format!("{vkey}\n"), "{}", err(&configured));
+    let verified = at(&["audit", "verify", "--database", "log.db", "--config", "settings.toml"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    let missing = at(&["audit", "key", "--database", "log.db"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let says = "ecs-groupd: there is no key at log.db.key, and without one nobody can tell who signed: name it with --key, or in the setting `audit.key`\n";
+    assert_eq!(err(&missing), says);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! `ecs-groupd audit export`: the records of a database as a file that can be verified without it.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::{AuditError, Output, on_log};
+use crate::api::cts;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::event::Event;
 use crate::audit::segment::SegmentWriter;
@@ -29,7 +30,7 @@ pub fn export(database: &Path, format: Format, output: Option<&Path>) -> Result<
         let mut out = Output::new(output)?;
         match format {
             Format::Ndjson => ndjson(log, &mut out).await?,
-            Format::Cts => cts(log, &mut out).await?,
+            Format::Cts => traces(log, &mut out).await?,
         }
         out.finish()
     })
@@ -53,22 +54,16 @@ async fn ndjson(log: &mut Log, out: &mut Output) -> Result<(), AuditError> {
     Ok(())
 }
 
-async fn cts(log: &mut Log, out: &mut Output) -> Result<(), AuditError> {
+async fn traces(log: &mut Log, out: &mut Output) -> Result<(), AuditError> {
     log.records(i64::MIN, |row| {
         let corrupt =
             |error| StoreError::Corrupt { table: "audit_record", key: format!("{}: {error}", row.seq) };
         let event = Event::parse(row.bytes).map_err(corrupt)?;
-        writeln!(out, "{}", trace(&event)?)?;
+        serde_json::to_writer(&mut *out, &cts::trace(&event)).map_err(io::Error::from)?;
+        out.write_all(b"\n")?;
         Ok::<_, AuditError>(())
     })
     .await
-}
-
-/// The record as the Cloud Trace Service shows it, on one line.
-///
-/// PLUG IN HERE at the merge: `serde_json::to_string(&api::cts::trace(event))`, and drop [`AuditError::NoCts`].
-const fn trace(_event: &Event<'_>) -> Result<String, AuditError> {
-    Err(AuditError::NoCts)
 }
 
 /// The edge that stands for the records that were sealed and deleted.

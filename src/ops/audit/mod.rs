@@ -46,7 +46,7 @@ pub enum AuditError {
         source: io::Error,
     },
     /// There are checkpoints, and nothing to check them with.
-    #[error("there is no key at {}, and without one nobody can tell who signed: name it with --key", .0.display())]
+    #[error("there is no key at {}, and without one nobody can tell who signed: name it with --key, or in the setting `audit.key`", .0.display())]
     NoKey(PathBuf),
     /// A file of keys has something else in it.
     #[error("{}, line {line} {error}", file.display())]
@@ -105,9 +105,6 @@ pub enum AuditError {
     /// There is no checkpoint yet.
     #[error("the log has no checkpoint yet, and {0} records")]
     NoCheckpoint(i64),
-    /// The format is not there yet.
-    #[error("--format cts is not built in")]
-    NoCts,
     /// Nothing can be printed, or the runtime did not start.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -145,6 +142,17 @@ pub fn head(
         writeln!(beside, "beyond   {} records", newest - checkpoint.size)?;
         Ok(())
     })
+}
+
+/// Writes the public keys, which anybody may have, one a line.
+///
+/// # Errors
+/// [`AuditError`].
+pub fn public_keys(keys: &Keys, out: &mut impl io::Write) -> Result<(), AuditError> {
+    for key in keys.read_some()? {
+        writeln!(out, "{key}")?;
+    }
+    Ok(())
 }
 
 /// Opens the log of a database that is there, does `work` on it, and closes it.
@@ -193,17 +201,11 @@ fn read(file: &Path) -> Result<String, AuditError> {
 pub enum Keys {
     /// In a file that was named.
     Named(PathBuf),
-    /// In the file of this database, if it is there.
+    /// In the file that the service signs with, if it is there.
     Of(PathBuf),
 }
 
 impl Keys {
-    /// Those of a database.
-    #[must_use]
-    pub fn of(database: &Path) -> Self {
-        Self::Of(beside(database, ".key"))
-    }
-
     fn file(&self) -> &Path {
         let (Self::Named(file) | Self::Of(file)) = self;
         file

@@ -108,8 +108,7 @@ fn may_be_recorded(
     refusals: &Refusals,
     now: Timestamp,
 ) -> bool {
-    let Actor::User(who) = actor else { return true };
-    let user_id = who.user.user_id;
+    let Some(user_id) = actor.user_id() else { return true };
     let Some(room) = refusals.room(user_id, now) else { return true };
     let counted = turned_down.entry(user_id).or_default();
     if counted.recorded < room {

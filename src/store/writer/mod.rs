@@ -68,7 +68,7 @@ const WHAT_NEXT: &str = "`ecs-groupd audit verify` says more; put the right file
 
 /// The key that the log is signed with: the one in its file, or at the first start a new one.
 fn key(options: &Options, named: Option<&str>) -> Result<SigningKey, KeyError> {
-    let path = key_file::path(&options.database, &options.key);
+    let path = options.key_file();
     key_file::settle(&path, named)?;
     if let Some(key) = key_file::read(&path)? {
         return Ok(key);
