@@ -163,6 +163,11 @@ pub enum Failure {
     },
     /// As many logins wait to be checked as may.
     TooManyLoginsWait,
+    /// As many read the audit log along as may.
+    TooManyStreams {
+        /// The limit.
+        streams_max: usize,
+    },
     /// `X-Subject-Token` names no token that is good.
     NoSuchToken,
     /// The caller has no right.
@@ -378,6 +383,10 @@ impl Failure {
                 let action = Action::ListTraces.name();
                 (403, "CTS.0013", format!("Policy doesn't allow {action} to be performed."))
             }
+            Self::TooManyStreams { streams_max } => {
+                let reason = format!("{streams_max} streams are open, which is as many as may be");
+                (503, "Common.1503", format!("The service cannot answer now because {reason}: close one."))
+            }
             Self::NoSuchGroup { group } => (404, "Ecs.1000", group_not_found(&group.as_str())),
             Self::Store(StoreError::Refused(refusal)) => refusal_row(refusal),
             Self::Store(StoreError::TooManyRefusals) => {
@@ -560,7 +569,9 @@ impl ResponseError for ApiError {
             Failure::Unauthenticated(_) | Failure::WrongLogin(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("X-Auth-Token"));
             }
-            Failure::TooManyLoginsWait | Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
+            Failure::TooManyLoginsWait
+            | Failure::TooManyStreams { .. }
+            | Failure::Store(StoreError::Unavailable(_) | StoreError::Disk(_)) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             Failure::Store(StoreError::TooManyRefusals) => {

@@ -7,6 +7,7 @@
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 
 use base64ct::{Base64, Encoding as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::audit::tree::{self, Edge, EdgeError};
@@ -19,6 +20,8 @@ const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const TAIL_BYTES: u64 = 64 * 1024;
 /// What a last line begins with. A record begins with its format version.
 const LAST_LINE: &[u8] = br#"{"last":"#;
+/// What a record begins with.
+const RECORD: &[u8] = br#"{"v":"#;
 
 #[derive(Serialize, Deserialize)]
 struct FirstLine {
@@ -50,6 +53,9 @@ pub enum SegmentError {
     /// It does not end as one does.
     #[error("has no last line that tells its end: it was cut")]
     Cut,
+    /// Its end is not written as one is.
+    #[error("has a last line that is not written as one: it was changed")]
+    LastLine,
     /// It goes on after its end.
     #[error("goes on after the line that tells its end")]
     TooLong,
@@ -150,8 +156,7 @@ impl<R: BufRead> SegmentReader<R> {
     pub fn open(mut lines: R) -> Result<Self, SegmentError> {
         let mut line = Vec::new();
         let is_whole = read_line(&mut lines, &mut line)?;
-        let first: FirstLine =
-            serde_json::from_slice(&line).map_err(|_not_the_line| SegmentError::NotASegment)?;
+        let first: FirstLine = read_exactly(&line).ok_or(SegmentError::NotASegment)?;
         if first.segment != FORMAT_VERSION {
             return Err(SegmentError::Newer(first.segment));
         }
@@ -174,6 +179,12 @@ impl<R: BufRead> SegmentReader<R> {
         &self.edge
     }
 
+    /// What it is read from.
+    #[must_use]
+    pub const fn lines(&self) -> &R {
+        &self.lines
+    }
+
     /// The bytes of the next record; `None` when there are no more.
     ///
     /// # Errors
@@ -186,6 +197,10 @@ impl<R: BufRead> SegmentReader<R> {
             return Err(SegmentError::Cut);
         }
         if !self.line.starts_with(LAST_LINE) {
+            let is_last = self.lines.fill_buf()?.is_empty();
+            if is_last && !self.line.starts_with(RECORD) {
+                return Err(SegmentError::LastLine);
+            }
             return Ok(Some(&self.line));
         }
         self.trailer = Some(read_last_line(&self.line)?);
@@ -235,9 +250,15 @@ fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool, Segme
     Ok(has_end)
 }
 
+/// A line that is written just as it is written here: one that says the same in another way was changed.
+fn read_exactly<T: Serialize + DeserializeOwned>(line: &[u8]) -> Option<T> {
+    let read: T = serde_json::from_slice(line).ok()?;
+    let is_exact = serde_json::to_vec(&read).is_ok_and(|written| written == line);
+    is_exact.then_some(read)
+}
+
 fn read_last_line(line: &[u8]) -> Result<Trailer, SegmentError> {
-    let LastLine { last, hashes, checkpoints } =
-        serde_json::from_slice(line).map_err(|_not_the_line| SegmentError::Cut)?;
+    let LastLine { last, hashes, checkpoints } = read_exactly(line).ok_or(SegmentError::LastLine)?;
     Ok(Trailer { edge: read_edge(last, &hashes)?, checkpoints })
 }
 

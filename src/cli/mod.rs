@@ -221,8 +221,8 @@ struct SettingsArgs {
 
 #[derive(Debug, thiserror::Error)]
 enum CliError {
-    #[error("reset deletes every group of every project in {}: say --yes if that is meant", .0.display())]
-    NotConfirmed(PathBuf),
+    #[error("reset deletes every group of {whose} in {}: say --yes if that is meant", database.display())]
+    NotConfirmed { whose: String, database: PathBuf },
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -250,7 +250,7 @@ enum CliError {
 impl CliError {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::NotConfirmed(_)
+            Self::NotConfirmed { .. }
             | Self::Explain(_)
             | Self::Ops(OpsError::Argument(_))
             | Self::Password(PasswordError::Length)
@@ -373,13 +373,15 @@ fn ephemeral_folder() -> io::Result<tempfile::TempDir> {
 fn reset(arguments: &Reset) -> Result<(), CliError> {
     let settings = arguments.settings.load()?;
     telemetry::init(&settings.log);
+    let project_id = arguments.project.as_deref().map(|id| {
+        id.parse::<ProjectId>().map_err(|error| OpsError::Argument(format!("--project {id:?} is {error}")))
+    });
+    let project_id = project_id.transpose()?;
+    let whose = project_id.map_or("every project".to_owned(), |id| format!("project {id}"));
     if !arguments.yes {
-        return Err(CliError::NotConfirmed(settings.database.path));
+        return Err(CliError::NotConfirmed { whose, database: settings.database.path });
     }
-    let project_id = arguments.project.as_deref().map(str::parse).transpose();
-    let project_id = project_id.map_err(|error| OpsError::Argument(format!("--project is {error}")))?;
     ops::reset(settings.store_options(), project_id)?;
-    let whose = arguments.project.as_deref().map_or("every project".to_owned(), |id| format!("project {id}"));
     writeln!(io::stdout(), "every group of {whose} is gone; the audit log stays")?;
     Ok(())
 }

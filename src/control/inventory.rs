@@ -10,6 +10,7 @@ use crate::access::policy::{self, Permit};
 use crate::api::body::{Malformed, Object};
 use crate::api::error::{ApiError, Failure};
 use crate::domain::command::Command;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::{ProjectId, ServerId};
 use crate::domain::server::{HostName, Server, ServerStatus};
 use crate::store::Store;
@@ -62,7 +63,9 @@ fn permit(operator: Operator, action: Action, project: &str) -> Result<(Permit, 
 }
 
 fn id_of(text: &str) -> Result<ServerId, Malformed> {
-    text.parse().map_err(|error| Malformed::field("server_id", format!("in the path is {error}")))
+    text.parse().map_err(|error| {
+        Malformed::field("server_id", format!("in the path is {}, which is {error}", Excerpt::of(text)))
+    })
 }
 
 /// Without a name, an ECS is called by its id; without a status, it runs.

@@ -23,11 +23,12 @@ use crate::api::error::{ApiError, Dialect, Failure};
 use crate::api::{self, HttpLimits, caller, exchange::RequestIds};
 use crate::clock::Ids;
 use crate::domain::command::Command;
+use crate::domain::excerpt::Excerpt;
 use crate::domain::id::ProjectId;
 use crate::domain::session::SecretDigest;
 use crate::store::Store;
 
-use self::stream::Stopping;
+use self::stream::{Places, Stopping};
 
 /// What the control listener can reach.
 #[derive(Clone)]
@@ -42,6 +43,8 @@ pub struct Shared {
     pub limits: HttpLimits,
     /// Turns true when the service stops.
     pub stopping: Stopping,
+    /// The room for streams.
+    pub streams: Places,
 }
 
 /// The routes of the control listener.
@@ -49,7 +52,7 @@ pub fn mount(shared: Shared) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.app_data(Data::from(shared.store)).app_data(Data::new(shared.token));
         config.app_data(RequestIds::fork(&shared.ids)).app_data(Data::new(shared.limits));
-        config.app_data(Data::new(shared.stopping));
+        config.app_data(Data::new(shared.stopping)).app_data(Data::new(shared.streams));
         config.service(resource("/control/reset", "POST").route(web::post().to(reset)));
         config.service(resource(PROJECT_RESET, "POST").route(web::post().to(reset_project)));
         config.service(resource(STREAM, "GET").route(web::get().to(stream::stream)));
@@ -127,7 +130,9 @@ async fn reset_project(
 
 /// The project that a path names.
 fn project_id(text: &str) -> Result<ProjectId, Malformed> {
-    text.parse().map_err(|error| Malformed::field("project_id", format!("in the path is {error}")))
+    text.parse().map_err(|error| {
+        Malformed::field("project_id", format!("in the path is {}, which is {error}", Excerpt::of(text)))
+    })
 }
 
 fn is_operator(request: &HttpRequest, token: &SecretDigest) -> bool {

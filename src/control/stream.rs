@@ -3,6 +3,7 @@
 //! Invariant: what a reader has not taken yet stands in the database, so the writer never waits for one.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderName};
@@ -11,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Operator;
 use crate::access::policy;
@@ -27,8 +28,21 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How many records are read at a time.
 const PAGE_RECORDS: u32 = 100;
 
+/// How many streams there may be at once: each reads every record anew, and the API's reads have the same connections.
+pub const STREAMS_MAX: usize = 64;
+
 /// Turns true when the service stops, so that no stream keeps it from that.
 pub type Stopping = watch::Receiver<bool>;
+
+/// The room for streams.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(STREAMS_MAX)))
+    }
+}
 
 /// Where a stream begins.
 #[derive(Deserialize)]
@@ -45,7 +59,11 @@ pub(super) async fn stream(
     asked: Query<Asked>,
     store: Data<Store>,
     stopping: Data<Stopping>,
+    places: Data<Places>,
 ) -> Result<HttpResponse, ApiError> {
+    let place = Arc::clone(&places.0)
+        .try_acquire_owned()
+        .map_err(|_full| Failure::TooManyStreams { streams_max: STREAMS_MAX })?;
     let permit = policy::permit_follow(operator.0);
     let committed = store.committed();
     let after = match (last_event_id(&request)?, asked.since.as_deref()) {
@@ -64,7 +82,8 @@ pub(super) async fn stream(
         waiting.push_back(gap(after + 1, sealed));
     }
     let stopping = stopping.get_ref().clone();
-    let state = Reader { store, permit, after: after.max(sealed), waiting, committed, stopping };
+    let state =
+        Reader { store, permit, after: after.max(sealed), waiting, committed, stopping, _place: place };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -86,6 +105,7 @@ struct Reader {
     waiting: VecDeque<Bytes>,
     committed: watch::Receiver<u64>,
     stopping: Stopping,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Reader {

@@ -38,6 +38,10 @@ use crate::store::{self, OpenError, Store, Writer, WriterFailed};
 /// Where `control.listen = "auto"` is, when the API's port is not 0.
 const CONTROL_PORT: u16 = 8775;
 
+/// How long the control listener's answers in flight may take at a stop, in seconds: its requests are short, and a stream
+/// whose reader takes nothing never ends by itself.
+const CONTROL_STOP_S_MAX: u64 = 3;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Why the service did not start, or stopped by itself.
@@ -210,6 +214,7 @@ pub async fn build(
         ids,
         limits: settings.http_limits(),
         stopping: stops,
+        streams: control::stream::Places::default(),
     };
     let (control, control_address) = control_listener(control, &settings.http, shared)?.unzip();
     let addresses = Addresses { api: api_address, control: control_address };
@@ -312,7 +317,7 @@ fn control_listener(
         .max_connections(http.connections_per_worker_max)
         .client_request_timeout(Duration::from_millis(http.head_deadline_ms))
         .keep_alive(Duration::from_secs(http.keep_alive_s))
-        .shutdown_timeout(http.stop_deadline_s)
+        .shutdown_timeout(http.stop_deadline_s.min(CONTROL_STOP_S_MAX))
         .disable_signals();
     let failed =
         |address: String| move |source| ServeError::Listen { listener: "control.listen", address, source };

@@ -46,7 +46,8 @@ impl CheckpointFile {
         }))
     }
 
-    /// Appends checkpoints, and comes back when they are on the disk. A torn last line is cut off first.
+    /// Appends checkpoints, and comes back when they are on the disk. A torn last line is cut off first; what was
+    /// written by a try that failed later on is not written twice.
     pub(crate) fn append(&self, notes: &[String]) -> io::Result<()> {
         let is_new = !self.path.exists();
         let mut file =
@@ -54,29 +55,38 @@ impl CheckpointFile {
         if is_new {
             give_to_owner_of(&self.database, &self.path)?;
         }
-        let end = end_of_last_line(&mut file)?;
-        file.set_len(end)?;
-        file.seek(SeekFrom::End(0))?;
         let mut lines = Vec::new();
         for note in notes {
             serde_json::to_writer(&mut lines, note)?;
             lines.push(b'\n');
         }
-        file.write_all(&lines)?;
+        let whole = whole_lines(&mut file)?;
+        file.set_len(whole.end)?;
+        if !whole.tail.ends_with(&lines) {
+            file.seek(SeekFrom::End(0))?;
+            file.write_all(&lines)?;
+        }
         file.sync_data()?;
         // Or a power cut would leave a database with checkpoints and no file of them.
         if is_new { sync_folder_of(&self.path) } else { Ok(()) }
     }
 }
 
-fn end_of_last_line(file: &mut File) -> io::Result<u64> {
+/// What a file has up to the end of its last whole line.
+struct WholeLines {
+    end: u64,
+    /// The last of the bytes up to there.
+    tail: Vec<u8>,
+}
+
+fn whole_lines(file: &mut File) -> io::Result<WholeLines> {
     let bytes = file.metadata()?.len();
     let start = bytes.saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(start))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
-    let end = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end as u64 + 1);
-    Ok(start + end)
+    tail.truncate(tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
+    Ok(WholeLines { end: start + tail.len() as u64, tail })
 }
 
 #[cfg(test)]
@@ -98,6 +108,9 @@ mod tests {
         file.append(&["four\n".to_owned()]).unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         assert_eq!(text, "\"one\\n\"\n\"two\\n\\nsigned\\n\"\n\"four\\n\"\n");
+        // A try that failed after it wrote is made once more.
+        file.append(&["four\n".to_owned()]).unwrap();
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), text);
         std::fs::write(file.path(), "torn").unwrap();
         assert_eq!(file.newest().unwrap(), None);
     }

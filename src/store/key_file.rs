@@ -97,18 +97,28 @@ pub(crate) fn make(database: &Path, path: &Path, name: Option<&str>) -> Result<S
 }
 
 fn write_whole(database: &Path, path: &Path, key: &SigningKey) -> io::Result<()> {
-    let unfinished = beside(path, ".tmp");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        // One that a kill left there is nobody's key.
-        _ => {}
-    }
+    let unfinished = unfinished(path);
+    // One that a kill left there is nobody's key.
+    remove(&unfinished)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&unfinished)?;
     writeln!(file, "{}", key.to_secret_text())?;
     file.sync_all()?;
     give_to_owner_of(database, &unfinished)?;
     fs::rename(&unfinished, path)?;
     sync_folder_of(path)
+}
+
+/// Where a key is while it is being written.
+fn unfinished(path: &Path) -> PathBuf {
+    beside(path, ".tmp")
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Which log it is: a name that no other has.
@@ -121,9 +131,11 @@ fn new_name() -> Result<String, clock::NoEntropy> {
 pub(crate) fn settle(path: &Path, signed_with: Option<&str>) -> Result<(), KeyError> {
     let next = next_path(path);
     let io = |source| KeyError::Io { path: next.clone(), source };
+    remove(&unfinished(&next)).map_err(io)?;
     let Some(key) = read(&next)? else { return Ok(()) };
     if signed_with == Some(public(&key).as_str()) {
-        fs::rename(&next, path).map_err(io)
+        fs::rename(&next, path).map_err(io)?;
+        sync_folder_of(path).map_err(io)
     } else {
         fs::remove_file(&next).map_err(io)
     }

@@ -80,11 +80,7 @@ impl Log {
     /// # Errors
     /// [`StoreError`].
     pub async fn beside(&mut self) -> Result<Beside, StoreError> {
-        Ok(Beside {
-            edge: sqlite::log::edge(&mut self.conn).await?,
-            resets: sqlite::log::resets(&mut self.conn).await?,
-            keys: sqlite::log::keys(&mut self.conn).await?,
-        })
+        sqlite::log::beside(&mut self.conn).await
     }
 
     /// Every checkpoint, in the order in which they were made.
@@ -103,6 +99,14 @@ impl Log {
         sqlite::log::newest_seq(&mut self.conn).await
     }
 
+    /// The place of the oldest record; `None` without any.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn oldest_seq(&mut self) -> Result<Option<i64>, StoreError> {
+        sqlite::log::oldest_seq(&mut self.conn).await
+    }
+
     /// One record's bytes, or `None`.
     ///
     /// # Errors
@@ -111,20 +115,20 @@ impl Log {
         sqlite::log::record(&mut self.conn, seq).await
     }
 
-    /// The records behind `after`, in order, until `each` fails.
+    /// The records from `first` on, in order, until `each` fails.
     ///
     /// # Errors
     /// [`StoreError`], and what `each` fails with.
     pub async fn records<E: From<StoreError>>(
         &mut self,
-        mut after: i64,
+        mut first: i64,
         mut each: impl FnMut(Row<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
             let mut count = 0;
-            let mut newest = after;
+            let mut newest = first;
             let mut failed = None;
-            sqlite::log::records(&mut self.conn, after, PAGE, |row| {
+            sqlite::log::records(&mut self.conn, first, PAGE, |row| {
                 count += 1;
                 newest = row.seq;
                 failed = each(row).err();
@@ -134,10 +138,10 @@ impl Log {
             if let Some(failed) = failed {
                 return Err(failed);
             }
-            if count < PAGE {
-                return Ok(());
+            match newest.checked_add(1) {
+                Some(next) if count == PAGE => first = next,
+                _ => return Ok(()),
             }
-            after = newest;
         }
     }
 

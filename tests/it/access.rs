@@ -2,29 +2,26 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, DeniedReason, Permit};
 use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, Project, User};
 use ecs_groupd::api::{self, Guard};
-use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::clock::Clock;
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
 use ecs_groupd::domain::id::{DomainId, GroupId, ProjectId, RequestId, ServerId, UserId};
 use ecs_groupd::domain::page::Page;
-use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
+use ecs_groupd::domain::rules::Quota;
 use ecs_groupd::domain::server::{Server, ServerStatus};
 use ecs_groupd::domain::session::{LoginMethod, Scope, SecretDigest};
 use ecs_groupd::identities::dev;
-use ecs_groupd::meter::Meter;
 use ecs_groupd::settings::Settings;
 use ecs_groupd::store::{self, StoreError};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::harness::{
-    Answer, NOW, TestApp, create_body, group_path, groups_path, records, send_raw, store_options,
+    Answer, NOW, TestApp, create_body, group_path, groups_path, on_a_store, records, send_raw, store_options,
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -408,7 +405,7 @@ fn commands() -> Vec<(Command, Permit)> {
 fn the_store_takes_a_command_with_its_own_permit_and_refuses_it_with_every_other() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("ecs-groupd.db");
-    on_a_store(&database, async |store| {
+    on_a_store(options(&database), &Clock::fixed(NOW), async |store| {
         for (command, needed) in commands() {
             for permit in permits().into_iter().filter(|permit| *permit != needed) {
                 let (permitted, attempted) = (permit.action(), Action::of(&command));
@@ -422,7 +419,7 @@ fn the_store_takes_a_command_with_its_own_permit_and_refuses_it_with_every_other
     });
     assert_eq!(records(&database), Vec::<Value>::new(), "none of them was even recorded");
 
-    on_a_store(&database, async |store| {
+    on_a_store(options(&database), &Clock::fixed(NOW), async |store| {
         for (command, needed) in commands() {
             let taken = store.apply(needed, command.clone()).await;
             assert!(!matches!(taken, Err(StoreError::WrongPermit { .. })), "{command:?}: {taken:?}");
@@ -436,7 +433,7 @@ fn the_store_takes_a_command_with_its_own_permit_and_refuses_it_with_every_other
 fn the_store_reads_with_the_permit_for_that_read_and_with_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let page = Page::parse(None, None).unwrap();
-    on_a_store(&folder.path().join("ecs-groupd.db"), async |store| {
+    on_a_store(options(&folder.path().join("ecs-groupd.db")), &Clock::fixed(NOW), async |store| {
         for permit in permits() {
             let wrong = |attempted| StoreError::WrongPermit { permitted: permit.action(), attempted };
             let group = store.group(&permit, GROUP).await;
@@ -457,7 +454,7 @@ fn the_store_reads_with_the_permit_for_that_read_and_with_no_other() {
 fn a_read_shows_the_project_of_its_permit_alone() {
     let folder = tempfile::tempdir().unwrap();
     let page = Page::parse(None, None).unwrap();
-    on_a_store(&folder.path().join("ecs-groupd.db"), async |store| {
+    on_a_store(options(&folder.path().join("ecs-groupd.db")), &Clock::fixed(NOW), async |store| {
         let (create, needed) = commands().swap_remove(0);
         store.apply(needed, create).await.unwrap();
         let listed = store.groups(&permit(Action::ListServerGroups, HERE), &page).await.unwrap();
@@ -470,32 +467,6 @@ fn a_read_shows_the_project_of_its_permit_alone() {
     });
 }
 
-/// Opens a store and its writer, does `work`, and closes both.
-fn on_a_store(database: &Path, work: impl AsyncFnOnce(&store::Store)) {
-    let options = store::Options {
-        database: database.to_owned(),
-        size_bytes_max: 0,
-        read_connections: 1,
-        read_deadline: Duration::from_mins(1),
-        queue_max: 16,
-        batch_max: 16,
-        checkpoint_every: Duration::from_mins(1),
-        limits: Limits { groups_per_project: 10, members_per_group: 10 },
-        member_rules: MemberRules::default(),
-        refusals_per_minute: None,
-        ..store_options()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let (clock, ids) = (Clock::fixed(NOW), Ids::seeded(1));
-        let (store, writer) = store::open(options, clock, ids, Arc::new(Meter::default())).await.unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let work = async {
-            work(&store).await;
-            store.close().await;
-            drop(stop);
-        };
-        let (ended, ()) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
-        ended.unwrap();
-    });
+fn options(database: &Path) -> store::Options {
+    store::Options { database: database.to_owned(), refusals_per_minute: None, ..store_options() }
 }

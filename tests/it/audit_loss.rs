@@ -2,21 +2,25 @@
 //! taken for such a one.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
 use ecs_groupd::audit::tree::{self, Edge};
+use ecs_groupd::identities::dev;
+use ecs_groupd::ops::audit::verify::{Ask, Which, verify};
+use ecs_groupd::ops::key;
+use ecs_groupd::store;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::checkpoint::{check_checkpoints, lines_of, sizes};
-use crate::durability::change_until_killed;
-use crate::harness::{Client, Process, all_records, create_body, group_path, groups_path};
+use crate::harness::{Client, Process, all_records, create_body, group_path, groups_path, store_options};
+use crate::log_builder::keys_of;
 use crate::member::{add, ecs};
 use crate::one_batch::check_tree;
 
@@ -478,8 +482,11 @@ fn the_flag_on_a_log_that_is_as_it_was_left_changes_nothing() {
     );
 }
 
-/// How often an honest log is killed.
-const ROUNDS: usize = 40;
+/// How often an honest log is killed; after how many kills it is verified, by turns as it is left and beside a service;
+/// and after how many it gets another key.
+const ROUNDS: usize = 200;
+const VERIFIED_EVERY: usize = 10;
+const KEY_EVERY: usize = 60;
 const CLIENTS: usize = 4;
 
 #[test]
@@ -497,14 +504,17 @@ fn an_honest_log_is_never_accused_whenever_it_was_killed() {
     for round in 0..ROUNDS {
         let process = serve();
         assert_ready(&process, round);
+        if round % (2 * VERIFIED_EVERY) == VERIFIED_EVERY {
+            assert_verified(&database, "beside the service");
+        }
         let (sender, acknowledged) = mpsc::channel();
         // Now and then before anything was asked.
-        let deadly = random.random_range(0..40);
+        let deadly = random.random_range(0..24);
         let pid = process.id().to_string();
         thread::scope(|scope| {
             for client in 0..CLIENTS {
                 let (process, sender, seed) = (&process, sender.clone(), random.random());
-                scope.spawn(move || change_until_killed(process, client, seed, &sender));
+                scope.spawn(move || attempt_until_killed(process, client, seed, &sender));
             }
             drop(sender);
             assert_eq!(acknowledged.iter().take(deadly).count(), deadly);
@@ -512,13 +522,86 @@ fn an_honest_log_is_never_accused_whenever_it_was_killed() {
             while acknowledged.recv().is_ok() {}
         });
         process.kill();
+        if round % (2 * VERIFIED_EVERY) == 0 {
+            assert_verified(&database, "as the kill left it");
+        }
+        if round % KEY_EVERY == KEY_EVERY - 1 {
+            key::rotate(&store::Options { database: database.clone(), ..store_options() }).unwrap();
+            assert_verified(&database, "with another key");
+        }
     }
     let process = serve();
     assert_ready(&process, ROUNDS);
     assert_eq!(process.terminate(), Some(0));
     let accused = all_records(&database).iter().filter(|record| record["action"] == ACCEPTED).count();
     assert_eq!(accused, 0);
-    check_checkpoints(&database);
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_ecs-groupd"));
+    verify.args(["audit", "verify", "--database", DATABASE, "--state"]).current_dir(folder.path());
+    let verified = verify.output().unwrap();
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    assert_eq!(lines_of(&database.with_extension("db.checkpoints")), notes_of(&database));
+}
+
+fn notes_of(database: &Path) -> Vec<String> {
+    let conn = Connection::open(database).unwrap();
+    let mut select = conn.prepare("select note from audit_checkpoint order by checkpoint_id").unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// Checks that the verifier finds nothing wrong with the log, nor with the groups and members.
+#[track_caller]
+fn assert_verified(database: &Path, when: &str) {
+    let log = Which::Database { database: database.to_owned(), state: true };
+    let mut told = Vec::new();
+    let is_good = verify(&Ask { log, keys: keys_of(database), checkpoint: None }, &mut told).unwrap();
+    assert!(is_good, "{when}: {}", String::from_utf8_lossy(&told));
+}
+
+/// Creates, deletes, adds and removes members, logs in, tries what is another project's, and now and then resets; tells
+/// `acknowledged` of every answer, until there is none.
+fn attempt_until_killed(process: &Process, client: usize, seed: u64, acknowledged: &mpsc::Sender<()>) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let control = process.ready["control_url"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let control = Client::new(control.parse().unwrap());
+    let bearer = format!("Bearer {}", dev::CONTROL_TOKEN);
+    let json = [("content-type", "application/json")];
+    let post = |path: &str, body: &str| process.client.try_send("POST", path, &json, body.as_bytes());
+    let created = create_body(&format!("client-{client}"));
+    let elsewhere = groups_path().replace(dev::PROJECT_ID, "0123456789abcdef0123456789abcdef");
+    let user =
+        json!({ "name": dev::USER_NAME, "password": dev::PASSWORD, "domain": { "name": dev::DOMAIN_NAME } });
+    let identity = json!({ "methods": ["password"], "password": { "user": user } });
+    let login =
+        json!({ "auth": { "identity": identity, "scope": { "project": { "id": dev::PROJECT_ID } } } });
+    let mut mine: Vec<String> = Vec::new();
+    loop {
+        let nth = random.random_range(0..mine.len().max(1));
+        // Somebody's reset may have taken a group, and somebody's group an ECS: that is an answer, too.
+        let answer = match (random.random_range(0..40), mine.get(nth)) {
+            (0, _) => control.try_send("POST", "/control/reset", &[("authorization", &bearer)], &[]),
+            (1..3, _) => post("/v3/auth/tokens", &login.to_string()),
+            (3..5, _) => post(&elsewhere, &created),
+            (5..12, Some(id)) => {
+                let answer = process.client.try_send("DELETE", &group_path(id), &[], &[]);
+                mine.swap_remove(nth);
+                answer
+            }
+            (at @ 12..28, Some(id)) => {
+                let verb = if at < 22 { "add_member" } else { "remove_member" };
+                let body = json!({ verb: { "instance_uuid": ecs(random.random_range(0..8)) } });
+                post(&format!("{}/action", group_path(id)), &body.to_string())
+            }
+            _ => post(&groups_path(), &created),
+        };
+        let Ok(answer) = answer else { return };
+        assert!(matches!(answer.status, 200 | 201 | 204 | 400 | 404), "{}", answer.text);
+        if answer.status == 200 && answer.text.starts_with("{\"server_group\":") {
+            mine.push(answer.json()["server_group"]["id"].as_str().unwrap().to_owned());
+        }
+        if acknowledged.send(()).is_err() {
+            return;
+        }
+    }
 }
 
 #[track_caller]

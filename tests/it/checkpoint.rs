@@ -14,18 +14,16 @@ use ecs_groupd::access::policy;
 use ecs_groupd::access::principal::Origin;
 use ecs_groupd::audit::checkpoint::Checkpoint;
 use ecs_groupd::audit::note::SigningKey;
-use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::clock::Clock;
 use ecs_groupd::domain::command::Command as Change;
 use ecs_groupd::domain::id::RequestId;
 use ecs_groupd::domain::rules::Limits;
-use ecs_groupd::meter::Meter;
-use ecs_groupd::store::{self, CheckpointRules, Options, Store};
+use ecs_groupd::store::{CheckpointRules, Options, Store};
 use serde_json::Value;
 use sha2::Sha256;
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
-use crate::harness::{NOW, Process, TestApp, all_records, store_options};
+use crate::harness::{self, NOW, Process, TestApp, all_records, store_options};
 
 pub const DATABASE: &str = "ecs-groupd.db";
 pub const NEVER: Duration = Duration::from_hours(1);
@@ -138,19 +136,7 @@ pub async fn with_store<T>(
         checkpoints,
         ..store_options()
     };
-    let meter = Arc::new(Meter::default());
-    let (store, writer) = store::open(options, Clock::fixed(NOW), Ids::seeded(1), meter).await.unwrap();
-    let store = Arc::new(store);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let work = async {
-        let done = work(&store).await;
-        store.close().await;
-        drop(stop);
-        done
-    };
-    let (ended, done) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
-    ended.unwrap();
-    done
+    harness::with_store(options, Clock::fixed(NOW), work).await
 }
 
 /// One more record, which is answered after its commit.
@@ -359,6 +345,11 @@ fn a_file_that_cannot_be_written_holds_nothing_up_and_is_caught_up_with() {
     let mut command = serve_command(&settings);
     command.stderr(File::create(&log).unwrap());
     let process = Process::spawn(command, folder.path());
+    // The start's checkpoint is put into the file after it is committed.
+    let newest = all_records(&database).len() as u64;
+    while sizes(&lines_of(&file)).last() != Some(&newest) {
+        std::thread::yield_now();
+    }
     let aside = beside(&database, ".aside");
     std::fs::rename(&file, &aside).unwrap();
     std::fs::create_dir(&file).unwrap();

@@ -8,24 +8,21 @@ use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, Permit};
-use ecs_groupd::access::principal::{Origin, Principal, Project};
+use ecs_groupd::access::principal::{Origin, Principal};
 use ecs_groupd::api::error::Failure;
 use ecs_groupd::audit::event::Event;
-use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::clock::Clock;
 use ecs_groupd::domain::command;
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
-use ecs_groupd::domain::id::{ProjectId, RequestId};
-use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
-use ecs_groupd::identities::Identities;
-use ecs_groupd::identities::dev::{self, DevSecrets};
-use ecs_groupd::meter::Meter;
+use ecs_groupd::domain::id::RequestId;
+use ecs_groupd::identities::dev;
 use ecs_groupd::store::{self, LoggedRecord, Store, TraceError, TraceQuery, Window};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
+use crate::batch::{dev, neighbour};
 use crate::harness::{
-    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, group_path, groups_path, records,
-    store_options, token_for,
+    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, group_path, groups_path, on_a_store,
+    records, store_options, token_for,
 };
 
 const HERE: &str = "a0000000000000000000000000000001";
@@ -717,61 +714,25 @@ fn seal(database: &Path, name: &str) {
     conn.execute("delete from audit_record where seq <= ?", [last]).unwrap();
 }
 
-/// Opens a store and its writer, does `work`, and closes both.
-fn on_a_store(trace_scan_max: Duration, work: impl AsyncFnOnce(&Store)) {
+/// On a new store, which looks through records for so long.
+fn with_store(trace_scan_max: Duration, work: impl AsyncFnOnce(&Arc<Store>)) {
     let folder = tempfile::tempdir().unwrap();
     let options = store::Options {
         database: folder.path().join("ecs-groupd.db"),
-        size_bytes_max: 0,
-        read_connections: 1,
-        read_deadline: Duration::from_mins(1),
-        queue_max: 16,
-        batch_max: 16,
-        checkpoint_every: Duration::from_mins(1),
-        limits: Limits { groups_per_project: 10_000, members_per_group: 10 },
-        member_rules: MemberRules::default(),
         refusals_per_minute: None,
         trace_scan_max,
         ..store_options()
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let (clock, ids) = (Clock::fixed(NOW), Ids::seeded(1));
-        let (store, writer) = store::open(options, clock, ids, Arc::new(Meter::default())).await.unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let work = async {
-            work(&store).await;
-            store.close().await;
-            drop(stop);
-        };
-        let (ended, ()) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
-        ended.unwrap();
-    });
-}
-
-fn dev_principal() -> Principal {
-    Identities::dev(&DevSecrets::well_known(), true).unwrap().anonymous().unwrap()
-}
-
-/// The same user in another project.
-fn neighbour() -> Principal {
-    let dev = dev_principal();
-    let project = Project {
-        project_id: ProjectId::from_bytes([7; 16]),
-        name: "next-door".to_owned(),
-        domain_id: dev.user.domain.domain_id,
-        quota: Quota::default(),
-    };
-    Principal { project: Some(Arc::new(project)), ..dev }
+    on_a_store(options, &Clock::fixed(NOW), work);
 }
 
 const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([0; 16]), source_ip: None, door: "v1" };
 
-fn permit(who: &Principal, action: Action) -> Permit {
+pub fn permit(who: &Principal, action: Action) -> Permit {
     policy::permit(who, ORIGIN, action, who.project_id(), NOW).unwrap()
 }
 
-async fn create(store: &Store, who: &Principal, name: &str) {
+pub async fn create(store: &Store, who: &Principal, name: &str) {
     let command = command::Command::CreateGroup {
         project_id: who.project_id().unwrap(),
         name: GroupName::try_from(name.to_owned()).unwrap(),
@@ -803,28 +764,28 @@ fn records_are_looked_through_only_as_long_as_is_allowed() {
     let nothing = |_: &Event<'_>| false;
     let first = |event: &Event<'_>| event.resource.name.as_deref() == Some("g0");
     let list = async |store: &Store, filter: &(dyn Fn(&Event<'_>) -> bool + Sync)| {
-        store.traces(&permit(&dev_principal(), Action::ListTraces), &everything(filter)).await
+        store.traces(&permit(&dev(), Action::ListTraces), &everything(filter)).await
     };
     // What fits into one read is looked through, whatever the time; more is not begun when the time is over.
-    on_a_store(Duration::ZERO, async |store| {
+    with_store(Duration::ZERO, async |store| {
         for nth in 0..9 {
-            create(store, &dev_principal(), &format!("g{nth}")).await;
+            create(store, &dev(), &format!("g{nth}")).await;
         }
         assert_eq!(list(store, &nothing).await, Ok(vec![]));
         assert_eq!(names(&list(store, &first).await.unwrap()), ["g0"]);
-        create(store, &dev_principal(), "g9").await;
+        create(store, &dev(), "g9").await;
         assert_eq!(list(store, &nothing).await, Err(TraceError::OutOfTime));
         assert_eq!(list(store, &first).await, Err(TraceError::OutOfTime));
         assert_eq!(list(store, &|_| true).await.unwrap().len(), 10, "nothing has to be looked through");
         // As the message says: a window that is narrow enough is answered.
         let window = Some(Window { from: NOW.plus_millis(1), to: NOW.plus_millis(2) });
         let narrow = TraceQuery { window, ..everything(&nothing) };
-        let narrow = store.traces(&permit(&dev_principal(), Action::ListTraces), &narrow).await;
+        let narrow = store.traces(&permit(&dev(), Action::ListTraces), &narrow).await;
         assert_eq!(narrow, Ok(vec![]));
     });
-    on_a_store(store::TRACE_SCAN_MAX, async |store| {
+    with_store(store::TRACE_SCAN_MAX, async |store| {
         for nth in 0..60 {
-            create(store, &dev_principal(), &format!("g{nth}")).await;
+            create(store, &dev(), &format!("g{nth}")).await;
         }
         assert_eq!(list(store, &nothing).await, Ok(vec![]));
         assert_eq!(names(&list(store, &first).await.unwrap()), ["g0"]);
@@ -837,8 +798,8 @@ fn records_are_looked_through_only_as_long_as_is_allowed() {
 
 #[test]
 fn a_reset_of_one_project_cuts_its_own_listing_only() {
-    on_a_store(store::TRACE_SCAN_MAX, async |store| {
-        let (dev, neighbour) = (dev_principal(), neighbour());
+    with_store(store::TRACE_SCAN_MAX, async |store| {
+        let (dev, neighbour) = (dev(), neighbour());
         create(store, &dev, "dev-old").await;
         create(store, &neighbour, "neighbour-old").await;
         let project_id = dev.project_id().unwrap();
@@ -862,8 +823,8 @@ fn a_reset_of_one_project_cuts_its_own_listing_only() {
 
 #[test]
 fn traces_are_not_read_with_a_permit_for_something_else() {
-    on_a_store(store::TRACE_SCAN_MAX, async |store| {
-        let other = permit(&dev_principal(), Action::ListServerGroups);
+    with_store(store::TRACE_SCAN_MAX, async |store| {
+        let other = permit(&dev(), Action::ListServerGroups);
         let answer = store.traces(&other, &everything(&|_| true)).await;
         assert!(
             matches!(answer, Err(TraceError::Store(store::StoreError::WrongPermit { .. }))),

@@ -131,7 +131,7 @@ fn a_start_that_was_cut_short_before_the_first_migration_is_finished_by_the_next
 }
 
 /// Creates, deletes and, now and then, resets; tells `acknowledged` of every answer, until there is none.
-pub fn change_until_killed(process: &Process, client: usize, seed: u64, acknowledged: &mpsc::Sender<()>) {
+fn change_until_killed(process: &Process, client: usize, seed: u64, acknowledged: &mpsc::Sender<()>) {
     let mut random = StdRng::seed_from_u64(seed);
     let control = process.ready["control_url"].as_str().unwrap().strip_prefix("http://").unwrap();
     let control = Client::new(control.parse().unwrap());

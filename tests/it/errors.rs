@@ -78,6 +78,7 @@ samples! {
     Failure::WrongLogin(WrongLogin::Scope) => Failure::WrongLogin(WrongLogin::Scope),
     Failure::TooManyLogins { .. } => Failure::TooManyLogins { retry_after: Duration::from_millis(59_999) },
     Failure::TooManyLoginsWait => Failure::TooManyLoginsWait,
+    Failure::TooManyStreams { .. } => Failure::TooManyStreams { streams_max: 64 },
     Failure::NoSuchToken => Failure::NoSuchToken,
     Failure::Denied { reason: DeniedReason::OtherProject, .. }
         => Failure::Denied { reason: DeniedReason::OtherProject, action: Action::DeleteServerGroup, on: None, own: None },

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::dev::{self, DevSecrets};
 use ecs_groupd::identities::password::{Cost, Hashed};
+use ecs_groupd::meter::Meter;
 pub use ecs_groupd::server::ControlAddress;
 use ecs_groupd::server::{self, Launch};
 use ecs_groupd::settings::{Overrides, Settings};
@@ -25,7 +26,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
-/// Where a [`TestApp`]'s clock stands: 2026-01-02T03:04:05Z.
+/// Where a [`TestApp`]'s clock stands, unless it is started at another time: 2026-01-02T03:04:05Z.
 pub const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
 
 /// A service inside the test's process, with a fixed clock. It stops when it is dropped; a failing test keeps its
@@ -33,6 +34,7 @@ pub const NOW: Timestamp = Timestamp::from_millis(1_767_323_045_000);
 pub struct TestApp {
     pub api: SocketAddr,
     pub control: Option<ControlAddress>,
+    pub control_token: String,
     pub clock: Clock,
     pub client: Client,
     folder: Option<TempDir>,
@@ -61,7 +63,12 @@ impl TestApp {
 
     /// On the database in `folder`, such as one from [`TestApp::stop`].
     pub fn start_in(folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::launch(folder, &Accounts::Dev, change)
+        Self::start_at(NOW, folder, change)
+    }
+
+    /// The same, at this time.
+    pub fn start_at(now: Timestamp, folder: TempDir, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(now, folder, &Accounts::Dev, change)
     }
 
     /// Not as `--dev`, but with the accounts of this file.
@@ -71,10 +78,15 @@ impl TestApp {
 
     /// The same, on the database in `folder`.
     pub fn start_with_identities_in(folder: TempDir, text: &str, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::launch(folder, &Accounts::File(text), change)
+        Self::launch(NOW, folder, &Accounts::File(text), change)
     }
 
-    fn launch(folder: TempDir, accounts: &Accounts<'_>, change: impl FnOnce(&mut Settings)) -> Self {
+    fn launch(
+        now: Timestamp,
+        folder: TempDir,
+        accounts: &Accounts<'_>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = Settings::load_with(
             None,
             config::Environment::default().source(Some(config::Map::default())),
@@ -92,7 +104,7 @@ impl TestApp {
             }
         }
         change(&mut settings);
-        let clock = Clock::fixed(NOW);
+        let clock = Clock::fixed(now);
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = mpsc::channel();
         let (reload, mut to_reload) = tokio::sync::mpsc::channel(1);
@@ -101,8 +113,9 @@ impl TestApp {
         let thread = thread::spawn(move || {
             server::block_on(async {
                 let server = server::build(&settings, &launch, service_clock, Ids::seeded(1)).await.unwrap();
+                let control_token = server.control_token().to_owned();
                 let tell = |addresses: &server::Addresses| {
-                    ready.send(addresses.clone()).unwrap();
+                    ready.send((addresses.clone(), control_token)).unwrap();
                     Ok(())
                 };
                 let mut is_asked = false;
@@ -119,11 +132,12 @@ impl TestApp {
                 server.run(tell, async { drop(stopped.await) }, next_reload).await.unwrap();
             });
         });
-        let addresses = is_ready.recv().expect("the service starts");
+        let (addresses, control_token) = is_ready.recv().expect("the service starts");
         let client = Client::new(addresses.api);
         Self {
             api: addresses.api,
             control: addresses.control,
+            control_token,
             clock,
             client,
             folder: Some(folder),
@@ -183,6 +197,33 @@ pub fn write_secret(path: &Path, text: &str) {
 /// The options of the default settings.
 pub fn store_options() -> store::Options {
     Settings::load(None, &Overrides::default()).unwrap().store_options()
+}
+
+/// Opens a store, does `work` on it with its writer beside, and closes both.
+pub async fn with_store<T>(
+    options: store::Options,
+    clock: Clock,
+    work: impl AsyncFnOnce(&Arc<store::Store>) -> T,
+) -> T {
+    let meter = Arc::new(Meter::default());
+    let (store, writer) = store::open(options, clock, Ids::seeded(1), meter).await.unwrap();
+    let store = Arc::new(store);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let work = async {
+        let done = work(&store).await;
+        store.close().await;
+        drop(stop);
+        done
+    };
+    let (ended, done) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
+    ended.unwrap();
+    done
+}
+
+/// The same, for a test that is not async.
+pub fn on_a_store(options: store::Options, clock: &Clock, work: impl AsyncFnOnce(&Arc<store::Store>)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(with_store(options, clock.clone(), work));
 }
 
 /// The audit records of a database, but for those of the service about itself: its starts, stops and keys.
@@ -494,6 +535,12 @@ impl TestApp {
     pub fn assert_untouched(&self) {
         assert_eq!(self.client.list_ids(), Vec::<String>::new());
         assert_eq!(records(&self.database()), Vec::<Value>::new());
+    }
+
+    /// A request to the control listener, with its token.
+    pub fn operate(&self, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.control_token);
+        self.control_client().send(method, path, &[("authorization", &bearer)], body.as_bytes())
     }
 
     /// A client of the control listener.

@@ -8,6 +8,7 @@ use ecs_groupd::audit::note::SigningKey;
 use ecs_groupd::audit::record::TraceId;
 use ecs_groupd::audit::segment::SegmentWriter;
 use ecs_groupd::audit::tree::{self, Edge};
+use ecs_groupd::ops::audit::Keys;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
@@ -57,6 +58,13 @@ pub struct LogBuilder {
 
 pub fn key(number: u8) -> SigningKey {
     SigningKey::new("ecs-groupd/test", [number; 32]).unwrap()
+}
+
+/// The key beside a database.
+pub fn keys_of(database: &Path) -> Keys {
+    let mut file = database.as_os_str().to_owned();
+    file.push(".key");
+    Keys::Of(file.into())
 }
 
 pub fn server_id(number: u64) -> String {

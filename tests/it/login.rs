@@ -7,23 +7,20 @@ use std::thread;
 use ecs_groupd::access::policy;
 use ecs_groupd::access::principal::{Credential, Domain, Origin, Principal, User};
 use ecs_groupd::access::{action::Action, token};
-use ecs_groupd::clock::{Clock, Ids};
+use ecs_groupd::clock::Clock;
 use ecs_groupd::domain::command::Command;
 use ecs_groupd::domain::id::{DomainId, RequestId, UserId};
-use ecs_groupd::domain::rules::{Limits, MemberRules};
 use ecs_groupd::domain::session::{LoginMethod, Scope};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::dev;
 use ecs_groupd::identities::lockout::MINUTE_MS;
 use ecs_groupd::identities::password::{Cost, Hashed};
-use ecs_groupd::meter::Meter;
 use ecs_groupd::settings::{Networks, Settings};
 use ecs_groupd::store;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
 use crate::harness::{
-    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, groups_path, log_in, records,
+    Answer, Client, NOW, Signer, TestApp, cheap_hash, create_body, groups_path, log_in, on_a_store, records,
     store_options, token_for,
 };
 
@@ -828,36 +825,6 @@ fn of_a_token_and_a_temporary_key_only_digests_are_kept() {
 
 const ORIGIN: Origin = Origin { request_id: RequestId::from_bytes([5; 16]), source_ip: None, door: "timer" };
 
-/// Opens a store with a clock, does `work`, and closes it.
-fn on_a_store(database: &Path, clock: &Clock, work: impl AsyncFnOnce(&store::Store)) {
-    let options = store::Options {
-        database: database.to_owned(),
-        size_bytes_max: 0,
-        read_connections: 1,
-        read_deadline: std::time::Duration::from_mins(1),
-        queue_max: 16,
-        batch_max: 16,
-        checkpoint_every: std::time::Duration::from_mins(1),
-        limits: Limits { groups_per_project: 10, members_per_group: 10 },
-        member_rules: MemberRules::default(),
-        refusals_per_minute: None,
-        ..store_options()
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async {
-        let (clock, ids) = (clock.clone(), Ids::seeded(1));
-        let (store, writer) = store::open(options, clock, ids, Arc::new(Meter::default())).await.unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let work = async {
-            work(&store).await;
-            store.close().await;
-            drop(stop);
-        };
-        let (ended, ()) = tokio::join!(writer.run(async { drop(stopped.await) }), work);
-        ended.unwrap();
-    });
-}
-
 #[test]
 fn what_has_expired_is_purged_with_one_record_and_without_anything_to_purge_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
@@ -872,7 +839,8 @@ fn what_has_expired_is_purged_with_one_record_and_without_anything_to_purge_ther
         documents: Arc::default(),
     };
     let permit = |action| policy::permit_oneself(&principal, ORIGIN, action).unwrap();
-    on_a_store(&database, &clock, async |store| {
+    let options = store::Options { database: database.clone(), refusals_per_minute: None, ..store_options() };
+    on_a_store(options, &clock, async |store| {
         for (name, lifetime_ms) in [("short", 1_000), ("same", 1_000), ("long", 1_001)] {
             let (digest, method) = (token::digest(name), LoginMethod::Password);
             let token = Command::IssueToken {

@@ -9,22 +9,21 @@ use std::time::Duration;
 
 use ecs_groupd::access::action::Action;
 use ecs_groupd::access::policy::{self, Permit};
-use ecs_groupd::access::principal::{Origin, Principal, Project};
+use ecs_groupd::access::principal::{Origin, Principal};
 use ecs_groupd::audit::tree::{self, Edge};
 use ecs_groupd::clock::{Clock, Ids};
 use ecs_groupd::domain::command::{Change, Command};
 use ecs_groupd::domain::group::{GroupName, PlacementRule};
-use ecs_groupd::domain::id::{GroupId, ProjectId, RequestId};
+use ecs_groupd::domain::id::{GroupId, RequestId};
 use ecs_groupd::domain::page::Page;
 use ecs_groupd::domain::refusal::Refusal;
-use ecs_groupd::domain::rules::{Limits, MemberRules, Quota};
+use ecs_groupd::domain::rules::{Limits, MemberRules};
 use ecs_groupd::domain::time::Timestamp;
-use ecs_groupd::identities::Identities;
-use ecs_groupd::identities::dev::DevSecrets;
 use ecs_groupd::meter::Meter;
 use ecs_groupd::store::{self, Options, Store, StoreError, Unavailable, Writer};
 use tempfile::TempDir;
 
+use crate::batch::{dev, neighbour};
 use crate::harness::{NOW, records, store_options};
 
 /// A store whose writer runs only when a test says so.
@@ -113,25 +112,6 @@ impl Bench {
         let page = Page::parse(None, None).unwrap();
         let groups = self.store.groups(&permit(who, Action::ListServerGroups), &page).await.unwrap();
         groups.iter().map(|group| group.group_id).collect()
-    }
-}
-
-fn dev() -> Principal {
-    Identities::dev(&DevSecrets::well_known(), true).unwrap().anonymous().unwrap()
-}
-
-/// The same user in another project.
-fn neighbour() -> Principal {
-    let dev = dev();
-    let (project_id, domain_id) = (ProjectId::from_bytes([7; 16]), dev.user.domain.domain_id);
-    Principal {
-        project: Some(Arc::new(Project {
-            project_id,
-            name: "next-door".to_owned(),
-            domain_id,
-            quota: Quota::default(),
-        })),
-        ..dev
     }
 }
 

@@ -1,5 +1,7 @@
 //! The checkpoints that the log is to reproduce.
 
+use std::collections::BTreeSet;
+
 use super::Loss;
 use super::finding::{CheckpointFault, Finding, Since};
 use super::key::Keyring;
@@ -62,6 +64,11 @@ impl Judged {
         self.checkpoint.as_ref().map(|checkpoint| checkpoint.size)
     }
 
+    /// Whether it is signed well, and of this log as far as that can be told.
+    fn fits(&self) -> bool {
+        matches!(self.verdict, Verdict::Good(_) | Verdict::Earlier)
+    }
+
     /// Compares it with the log at its size.
     pub(super) fn compare(&mut self, edge: &Edge, since: Since, keys: &Keyring) {
         self.verdict = match self.signer(keys) {
@@ -112,6 +119,49 @@ pub struct GivenUp {
     pub size: u64,
     /// The record of the acceptance.
     pub seq: u64,
+}
+
+/// The checkpoints of one source that are not in the order in which they were made. Those that do not fit the log are
+/// told anyway, and one is made of more records than the one before, unless another key takes over.
+pub(super) fn out_of_order(claims: &[&Judged], keys: &Keyring) -> Vec<(u64, Finding)> {
+    let (mut findings, mut seen, mut before, mut is_taken_over) = (Vec::new(), BTreeSet::new(), 0, false);
+    for judged in claims.iter().filter(|judged| judged.fits()) {
+        let Some(size) = judged.size() else { continue };
+        let is_in_force = matches!(&judged.verdict, Verdict::Good(signer) if keys.signs_at(signer, size));
+        if size < before
+            || (size == before && is_taken_over && !is_in_force)
+            || !seen.insert(&judged.claim.note)
+        {
+            let named = judged.claim.named.clone();
+            findings.push((
+                u64::MAX,
+                Finding::Checkpoint { named, size, fault: CheckpointFault::OutOfOrder { before } },
+            ));
+        }
+        before = before.max(size);
+        is_taken_over = is_in_force;
+    }
+    findings
+}
+
+/// The checkpoints that only one of the database and the file beside it has. One is first committed, and then put into
+/// the file before there is another; what was so before an accepted loss is given up. `later` is what the file has
+/// after the log was read, and the claims what it had before.
+pub(super) fn one_sided(claims: &[Judged], later: &BTreeSet<String>, losses: &[Loss]) -> Vec<(u64, Finding)> {
+    let of = |source| claims.iter().filter(move |judged| judged.claim.source == source && judged.fits());
+    let inside: BTreeSet<&String> = of(Source::Log).map(|judged| &judged.claim.note).collect();
+    let newest = of(Source::Log).next_back().map(|judged| &judged.claim.note);
+    let only_outside = of(Source::Beside)
+        .filter(|judged| !inside.contains(&judged.claim.note))
+        .map(|judged| (judged, CheckpointFault::NotInside));
+    let only_inside = of(Source::Log)
+        .filter(|judged| Some(&judged.claim.note) != newest && !later.contains(&judged.claim.note))
+        .map(|judged| (judged, CheckpointFault::NotOutside));
+    let finding = |(judged, fault): (&Judged, CheckpointFault)| {
+        let size = judged.size().filter(|size| !losses.iter().any(|loss| loss.seq > *size))?;
+        Some((size, Finding::Checkpoint { named: judged.claim.named.clone(), size, fault }))
+    };
+    only_outside.chain(only_inside).filter_map(finding).collect()
 }
 
 /// What is wrong with the checkpoints of one source, in their order, and which were given up.

@@ -50,6 +50,14 @@ pub enum Finding {
         /// The one that stands there instead.
         found: i64,
     },
+    /// A checkpoint stands at another's place.
+    #[error("checkpoint {found}: it stands where checkpoint {expected} should")]
+    CheckpointOutOfPlace {
+        /// Its number.
+        found: i64,
+        /// Whose place it is.
+        expected: i64,
+    },
     /// The newest checkpoint was signed with another key than the log says.
     #[error(
         "{named} of size {size}: it is signed by {signer}, and record {seq} says that {expected} signs from there on"
@@ -181,6 +189,18 @@ pub enum CheckpointFault {
     /// The columns beside it are not what it says.
     #[error("its columns were changed: it says something else")]
     Columns,
+    /// The ones in front of it are of more records, or it is one of them.
+    #[error("it stands behind one of size {before}: it was moved, or put in once more")]
+    OutOfOrder {
+        /// The size of the largest in front of it.
+        before: u64,
+    },
+    /// The file beside the database has it alone.
+    #[error("the database does not have it, which keeps every checkpoint")]
+    NotInside,
+    /// The database has it alone.
+    #[error("the file of checkpoints beside the database does not have it, which keeps all but the newest")]
+    NotOutside,
     /// There are not as many records.
     #[error("the log ends at record {last}: its end was cut off, or an older copy put in its place")]
     Beyond {

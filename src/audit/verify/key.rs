@@ -51,6 +51,12 @@ impl Keyring {
         &self.changes
     }
 
+    /// Whether this is the key that signs a log of this size, as the log says.
+    pub(super) fn signs_at(&self, key: &VerifyingKey, size: u64) -> bool {
+        let in_force = self.changes.iter().rev().find(|(seq, _)| *seq <= size);
+        in_force.is_some_and(|(_, named)| *named == key.to_string())
+    }
+
     fn learn(&mut self, key: VerifyingKey) {
         if !self.known.contains(&key) {
             self.known.push(key);

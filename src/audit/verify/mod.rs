@@ -41,11 +41,26 @@ pub struct Row<'row> {
     pub leaf: &'row [u8],
 }
 
+/// A row of `audit_edge`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeRow {
+    /// 1, since there is one row.
+    pub only_row: i64,
+    /// How many records there are.
+    pub size: i64,
+    /// The hashes of the right edge of the tree over them.
+    pub hashes: Vec<u8>,
+    /// The last record that was sealed and deleted.
+    pub sealed_up_to: i64,
+    /// The hashes of the edge there.
+    pub sealed_hashes: Vec<u8>,
+}
+
 /// What a database keeps beside its records.
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
-    /// The right edge of the tree: its size, and its hashes.
-    pub edge: (i64, Vec<u8>),
+    /// The right edge of the tree: one row.
+    pub edges: Vec<EdgeRow>,
     /// The records of the newest resets, by project; no bytes for all projects.
     pub resets: Vec<(Vec<u8>, i64)>,
     /// The keys, and from which record on they sign.
@@ -64,6 +79,21 @@ struct Loss {
 struct AskedLoss {
     expected_size: u64,
     found_size: u64,
+}
+
+#[derive(Deserialize)]
+struct AskedSeal {
+    file: String,
+    sha256: String,
+}
+
+/// A sealed segment that went by.
+#[derive(Debug)]
+struct Segment {
+    place: String,
+    sha256: String,
+    /// The record in front of it.
+    behind: u64,
 }
 
 impl Loss {
@@ -121,6 +151,14 @@ pub struct Verifier {
     findings: BTreeMap<(u64, bool, u64), Finding>,
     /// The first and the last of the records that are not here.
     absent: Vec<(u64, u64)>,
+    /// What the file of checkpoints beside the database has after the log was read.
+    later: Option<BTreeSet<String>>,
+    /// The log that a file says it is a part of, and where it says so.
+    origins: Vec<(String, String)>,
+    /// The segments that went by, by their names.
+    segments: BTreeMap<String, Segment>,
+    /// The record of each sealing: the segment's name and digest.
+    seals: Vec<(u64, String, String)>,
     report: Report,
 }
 
@@ -145,6 +183,10 @@ impl Verifier {
             is_after_loss: false,
             findings: BTreeMap::new(),
             absent: Vec::new(),
+            later: None,
+            origins: Vec::new(),
+            segments: BTreeMap::new(),
+            seals: Vec::new(),
             report: Report::default(),
         }
     }
@@ -288,7 +330,10 @@ impl Verifier {
         self.record_time = event.record_time;
         let (first, _) = self.report.times.unwrap_or((event.record_time(), event.record_time()));
         self.report.times = Some((first, event.record_time()));
-        self.follow(&event);
+        // What is another record's at this place was followed there, or is to be.
+        if event.seq == seq {
+            self.follow(&event);
+        }
         Some(event)
     }
 
@@ -313,6 +358,10 @@ impl Verifier {
                     self.fault(event.seq, fault);
                 }
             }
+            Some(Action::SealSegment) => match serde_json::from_str(event.asked.get()) {
+                Ok(AskedSeal { file, sha256 }) => self.seals.push((event.seq, file, sha256)),
+                Err(_not_asked) => self.fault(event.seq, RecordFault::Malformed { field: "asked" }),
+            },
             Some(Action::AcceptAuditLoss) => {
                 self.is_after_loss = true;
                 match serde_json::from_str(event.asked.get()) {
@@ -362,7 +411,7 @@ impl Verifier {
             }
         }
         if let Some(beside) = beside {
-            self.compare_edge(&beside.edge);
+            self.compare_edge(&beside.edges);
             self.compare_resets(&beside.resets);
             self.compare_keys(&beside.keys);
         }
@@ -371,7 +420,10 @@ impl Verifier {
         for source in [Source::Log, Source::Beside, Source::Elsewhere] {
             let of_source: Vec<&Judged> =
                 claims.iter().filter(|judged| judged.claim.source == source).collect();
-            let (findings, given_up) = claim::settle(&of_source, &self.losses);
+            let (mut findings, given_up) = claim::settle(&of_source, &self.losses);
+            if source != Source::Elsewhere {
+                findings.extend(claim::out_of_order(&of_source, &self.keys));
+            }
             for (at, finding) in findings {
                 // A change that one checkpoint shows, every later one shows as well.
                 if let Finding::Checkpoint { fault: CheckpointFault::Root { since }, .. } = &finding
@@ -384,6 +436,16 @@ impl Verifier {
             self.report.given_up.extend(given_up);
         }
         self.settle_newest(&claims);
+        self.compare_files(!claims.is_empty());
+        if let Some(later) = self.later.take().filter(|_| self.report.finding_count == 0) {
+            // One that was accepted may be among the records that are not here.
+            let known_from = self.absent.last().map_or(0, |(_, last)| *last);
+            for (at, finding) in claim::one_sided(&claims, &later, &self.losses) {
+                if at > known_from {
+                    self.add(at, finding);
+                }
+            }
+        }
         self.report.last = last;
         self.report.findings = self.findings.into_values().collect();
         self.report
@@ -436,14 +498,72 @@ impl Verifier {
         &self.absent
     }
 
-    fn compare_edge(&mut self, (size, hashes): &(i64, Vec<u8>)) {
+    /// What the file of checkpoints beside the database has, read once more after the log.
+    pub fn expect_beside(&mut self, later: BTreeSet<String>) {
+        self.later = Some(later);
+    }
+
+    /// A file says which log it is a part of.
+    pub fn expect_origin(&mut self, origin: &str, place: &str) {
+        self.origins.push((origin.to_owned(), place.to_owned()));
+    }
+
+    /// A sealed segment of this name went by, behind that record, and this is its SHA-256.
+    pub fn expect_segment(&mut self, name: &str, place: &str, behind: u64, digest: &[u8]) {
+        let sha256 = base16ct::lower::encode_string(digest);
+        let segment = Segment { place: place.to_owned(), sha256, behind };
+        self.segments.insert(name.to_owned(), segment);
+    }
+
+    /// How much is wrong so far.
+    #[must_use]
+    pub const fn finding_count(&self) -> u64 {
+        self.report.finding_count
+    }
+
+    /// The files must be of the log that the keys are of, and the segments those that were sealed.
+    fn compare_files(&mut self, has_checkpoints: bool) {
+        let is_signed = has_checkpoints || !self.keys.changes().is_empty();
+        let names: BTreeSet<&str> = self.keys.known().iter().map(VerifyingKey::name).collect();
+        // Without a key there is no name, and a log that nobody signed has none either.
+        let is_known =
+            |origin: &str| names.is_empty() || names.contains(origin) || (origin.is_empty() && !is_signed);
+        let mut wrong: Vec<(u64, Finding)> = self
+            .origins
+            .iter()
+            .filter(|(origin, _)| !is_known(origin))
+            .map(|(origin, place)| {
+                let what = format!("it is of the log {origin}, and none of the keys is");
+                (u64::MAX, Finding::beside(place, what))
+            })
+            .collect();
+        for (seq, file, sealed) in &self.seals {
+            if let Some(segment) = self.segments.get(file)
+                && segment.sha256 != *sealed
+            {
+                let what = format!("it is not the file that record {seq} tells of: its SHA-256 is another");
+                wrong.push((segment.behind, Finding::beside(&segment.place, what)));
+            }
+        }
+        for (at, finding) in wrong {
+            self.add(at, finding);
+        }
+    }
+
+    fn compare_edge(&mut self, rows: &[EdgeRow]) {
         let last = self.edge.size();
-        let what = if u64::try_from(*size) != Ok(last) {
-            format!("it counts {size} records, and the last one there is record {last}")
-        } else if *hashes != self.edge.to_bytes() && !self.is_broken {
-            "its hashes are not those of the tree over the records".to_owned()
-        } else {
-            return;
+        let what = match rows {
+            [EdgeRow { only_row: 1, size, hashes, .. }] => {
+                if u64::try_from(*size) != Ok(last) {
+                    format!("it counts {size} records, and the last one there is record {last}")
+                } else if *hashes != self.edge.to_bytes() && !self.is_broken {
+                    "its hashes are not those of the tree over the records".to_owned()
+                } else {
+                    return;
+                }
+            }
+            [EdgeRow { only_row, .. }] => format!("its one row is numbered {only_row}, and not 1"),
+            rows => format!("it has {} rows, and not one", rows.len()),
         };
         self.add(u64::MAX, Finding::beside("audit_edge", what));
     }
@@ -451,7 +571,8 @@ impl Verifier {
     fn compare_resets(&mut self, rows: &[(Vec<u8>, i64)]) {
         let named = |project: &[u8]| match <[u8; 16]>::try_from(project) {
             Ok(bytes) => format!("project {}", ProjectId::from_bytes(bytes)),
-            Err(_none) => "all projects".to_owned(),
+            Err(_none) if project.is_empty() => "all projects".to_owned(),
+            Err(_none) => "what is no project".to_owned(),
         };
         let found: BTreeMap<&[u8], u64> = rows
             .iter()
@@ -460,6 +581,9 @@ impl Verifier {
         let projects: BTreeSet<&[u8]> =
             found.keys().copied().chain(self.resets.keys().map(|key| &key[..])).collect();
         let mut wrong = Vec::new();
+        if found.len() != rows.len() {
+            wrong.push("it has a project more than once".to_owned());
+        }
         for project in projects {
             let (said, recorded) = (found.get(project), self.resets.get(project));
             // One among the records that are not here cannot be compared.

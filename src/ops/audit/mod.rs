@@ -243,19 +243,42 @@ fn read_keys(file: &Path) -> Result<Vec<VerifyingKey>, AuditError> {
         .collect()
 }
 
-/// The notes in a file: one, or a JSON string a line, each with its line. A last line that was torn is ignored.
-fn read_notes(file: &Path) -> Result<Vec<(usize, String)>, AuditError> {
-    let text = read(file)?;
-    if text.len() <= NOTE_BYTES_MAX && Checkpoint::claimed(&text).is_some() {
-        return Ok(vec![(1, text)]);
+/// What a file of checkpoints has.
+#[derive(Debug, Default)]
+struct Notes {
+    /// The notes, each with its line. What is no note is there without a text.
+    notes: Vec<(usize, String)>,
+    /// A last line that is not whole, as a crash leaves it.
+    torn: Option<(usize, Vec<u8>)>,
+}
+
+/// The notes in a file: one, or a JSON string a line; where it is the program's own file, just as it writes them.
+fn read_notes(file: &Path, is_own: bool) -> Result<Notes, AuditError> {
+    let bytes = std::fs::read(file).map_err(|source| AuditError::File { file: file.to_owned(), source })?;
+    if let Ok(text) = str::from_utf8(&bytes)
+        && text.len() <= NOTE_BYTES_MAX
+        && Checkpoint::claimed(text).is_some()
+    {
+        return Ok(Notes { notes: vec![(1, text.to_owned())], torn: None });
     }
-    let note = |(at, line): (usize, &str)| {
-        let note: Option<String> = serde_json::from_str(line).ok();
-        let is_torn = note.is_none() && !line.ends_with('\n');
-        // What is no note is told to be none.
-        (!is_torn).then(|| (at + 1, note.unwrap_or_default()))
-    };
-    Ok(text.split_inclusive('\n').enumerate().filter_map(note).collect())
+    let mut read = Notes::default();
+    for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let (number, text) = (at + 1, line.strip_suffix(b"\n"));
+        let note: Option<String> = serde_json::from_slice(text.unwrap_or(line)).ok();
+        let is_as_written = |note: &String| line_of(note).is_some_and(|own| own == text.unwrap_or(line));
+        match note.filter(|note| !is_own || is_as_written(note)) {
+            // The program itself goes by the end of a line, and writes a line without one anew.
+            Some(note) if text.is_some() || !is_own => read.notes.push((number, note)),
+            _ if text.is_none() => read.torn = Some((number, line.to_owned())),
+            _ => read.notes.push((number, String::new())),
+        }
+    }
+    Ok(read)
+}
+
+/// A note as a line has it, without the line's end.
+fn line_of(note: &String) -> Option<Vec<u8>> {
+    serde_json::to_vec(note).ok()
 }
 
 /// A file that is there once it is whole, or standard output.

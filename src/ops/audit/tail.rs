@@ -85,7 +85,7 @@ fn inode(database: &Path) -> Option<u64> {
 }
 
 async fn show(log: &mut Log, shown: &mut i64, is_json: bool, out: &mut impl Write) -> Result<(), AuditError> {
-    log.records(*shown, |row| {
+    log.records(shown.saturating_add(1), |row| {
         *shown = row.seq;
         if is_json {
             out.write_all(row.bytes)?;

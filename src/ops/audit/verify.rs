@@ -1,18 +1,20 @@
 //! `ecs-groupd audit verify`: a database or exports, against every checkpoint there is.
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal as _};
+use std::io::{self, BufReader, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use sha2::{Digest as _, Sha256};
 
 use super::words::plain;
-use super::{AuditError, Keys, beside, on_log, open, read_notes, segments};
+use super::{AuditError, Keys, beside, line_of, on_log, open, read_notes, segments};
 use crate::audit::replay::Replay;
 use crate::audit::segment::{self, SegmentError, SegmentReader};
 use crate::audit::tree::Edge;
-use crate::audit::verify::{Claim, Finding, Report, Source, Verifier};
-use crate::store::log::{Log, Sealed};
+use crate::audit::verify::{Beside, Claim, Finding, Report, Source, Verifier};
+use crate::store::StoreError;
+use crate::store::log::Log;
 
 /// Every so many records the progress bar moves.
 const PROGRESS_RECORDS: u64 = 8_192;
@@ -62,7 +64,12 @@ pub fn verify(ask: &Ask, out: &mut impl io::Write) -> Result<bool, AuditError> {
     let mut notes = Notes::default();
     let report = match &ask.log {
         Which::Database { database, state } => {
-            on_log(database, async |log| verify_database(log, database, *state, ask, &mut notes).await)?
+            let file = beside(database, ".checkpoints");
+            // Before the log: what is in the file by then was committed by then, also beside a running service.
+            let outside = outside(ask, Some(&file), &mut notes)?;
+            on_log(database, async |log| {
+                verify_database(log, database, *state, ask, outside, &mut notes).await
+            })?
         }
         Which::Exports(files) => verify_exports(files, ask, &mut notes)?,
     };
@@ -75,23 +82,34 @@ async fn verify_database(
     database: &Path,
     state: bool,
     ask: &Ask,
+    outside: Outside,
     notes: &mut Notes,
 ) -> Result<Report, AuditError> {
-    let (sealed, beside_records) = (log.sealed().await?, log.beside().await?);
+    let beside_records = log.beside().await?;
     let (mut claims, gaps) = stored_claims(log).await?;
-    claims.extend(outside_claims(ask, Some(&beside(database, ".checkpoints")), notes)?);
+    let later = match &outside.own {
+        Some(file) => Some(read_notes(file, true)?.notes.into_iter().map(|(_, note)| note).collect()),
+        None => None,
+    };
+    outside.join(&mut claims);
     let mut verifier = begin(ask, claims)?;
+    if let Some(later) = later {
+        verifier.expect_beside(later);
+    }
     for (at, finding) in gaps {
         verifier.add(at, finding);
     }
-    let progress = progress(u64::try_from(beside_records.edge.0).unwrap_or_default());
+    let size = beside_records.edges.first().map_or(0, |row| row.size);
+    let progress = progress(u64::try_from(size).unwrap_or_default());
     let mut replay = state.then(Replay::default);
-    verify_sealed(database, &sealed, &beside_records.keys, &mut verifier, replay.as_mut(), &progress)?;
+    let oldest = log.oldest_seq().await?;
+    verify_sealed(database, &beside_records, oldest, &mut verifier, replay.as_mut(), &progress)?;
     for (first, last) in verifier.absent() {
         let folder = beside(database, ".segments");
-        if state {
+        if state && verifier.finding_count() == 0 {
             return Err(AuditError::NotWhole { first: *first, last: *last, folder });
         }
+        replay = None;
         notes.warnings.push(format!(
             "records {first}\u{2013}{last} were not looked at: they were sealed, and their segments are not in {}",
             folder.display()
@@ -121,13 +139,19 @@ async fn verify_database(
 /// The checkpoints in the database, and those that are missing there.
 async fn stored_claims(log: &mut Log) -> Result<(Vec<Claim>, Vec<(u64, Finding)>), AuditError> {
     let (mut claims, mut gaps, mut next) = (Vec::new(), Vec::new(), 1);
+    // The largest so far: what is missing, or out of place, was behind it.
+    let mut at = 0;
     for stored in log.checkpoints().await? {
         let id = stored.checkpoint_id;
-        if id != next {
-            let at = u64::try_from(stored.size).unwrap_or_default();
-            gaps.push((at, Finding::CheckpointMissing { missing: next, found: id }));
+        if id < next {
+            gaps.push((at, Finding::CheckpointOutOfPlace { found: id, expected: next }));
+        } else {
+            if id > next {
+                gaps.push((at, Finding::CheckpointMissing { missing: next, found: id }));
+            }
+            next = id.saturating_add(1);
         }
-        next = id.saturating_add(1);
+        at = at.max(u64::try_from(stored.size).unwrap_or_default());
         claims.push(Claim {
             source: Source::Log,
             named: format!("checkpoint {id}"),
@@ -138,8 +162,32 @@ async fn stored_claims(log: &mut Log) -> Result<(Vec<Claim>, Vec<(u64, Finding)>
     Ok((claims, gaps))
 }
 
+/// The checkpoints outside the log.
+#[derive(Debug, Default)]
+struct Outside {
+    claims: Vec<Claim>,
+    /// A last line that is not whole, and what it is called.
+    torn: Option<(Claim, Vec<u8>)>,
+    /// The file beside the database, if it is that which they are from.
+    own: Option<PathBuf>,
+}
+
+impl Outside {
+    /// Joins those of the log. A last line that a crash tore is the beginning of one of them, and says nothing more.
+    fn join(self, claims: &mut Vec<Claim>) {
+        if let Some((claim, torn)) = self.torn {
+            let is_of_log =
+                claims.iter().any(|own| line_of(&own.note).is_some_and(|line| line.starts_with(&torn)));
+            if !is_of_log {
+                claims.push(claim);
+            }
+        }
+        claims.extend(self.claims);
+    }
+}
+
 /// The checkpoints outside the log: in the file beside it, or where `--checkpoint` says.
-fn outside_claims(ask: &Ask, own: Option<&Path>, notes: &mut Notes) -> Result<Vec<Claim>, AuditError> {
+fn outside(ask: &Ask, own: Option<&Path>, notes: &mut Notes) -> Result<Outside, AuditError> {
     let (file, source) = match (&ask.checkpoint, own) {
         (Some(file), _) => (&**file, Source::Elsewhere),
         (None, Some(file)) if file.exists() => (file, Source::Beside),
@@ -152,20 +200,21 @@ fn outside_claims(ask: &Ask, own: Option<&Path>, notes: &mut Notes) -> Result<Ve
                     None => "export",
                 }
             ));
-            return Ok(Vec::new());
+            return Ok(Outside::default());
         }
     };
-    let claims: Vec<Claim> = read_notes(file)?
-        .into_iter()
-        .map(|(line, note)| Claim {
-            source,
-            named: format!("checkpoint in line {line} of {}", file.display()),
-            note,
-            columns: None,
-        })
-        .collect();
+    let is_own = source == Source::Beside;
+    let read = read_notes(file, is_own)?;
+    let claim = |line: usize, note| Claim {
+        source,
+        named: format!("checkpoint in line {line} of {}", file.display()),
+        note,
+        columns: None,
+    };
+    let claims: Vec<Claim> = read.notes.into_iter().map(|(line, note)| claim(line, note)).collect();
     notes.compared.push(format!("{} in {}", counted(claims.len() as u64, "checkpoint"), file.display()));
-    Ok(claims)
+    let torn = read.torn.map(|(line, bytes)| (claim(line, String::new()), bytes));
+    Ok(Outside { claims, torn, own: is_own.then(|| file.to_owned()) })
 }
 
 fn begin(ask: &Ask, claims: Vec<Claim>) -> Result<Verifier, AuditError> {
@@ -176,51 +225,88 @@ fn begin(ask: &Ask, claims: Vec<Claim>) -> Result<Verifier, AuditError> {
 /// Goes through the sealed segments that are here, up to the first record that the database has.
 fn verify_sealed(
     database: &Path,
-    sealed: &Sealed,
-    keys: &[(i64, String)],
+    beside: &Beside,
+    oldest: Option<i64>,
     verifier: &mut Verifier,
     mut replay: Option<&mut Replay>,
     progress: &ProgressBar,
 ) -> Result<(), AuditError> {
-    let up_to = u64::try_from(sealed.up_to).unwrap_or_default();
-    if up_to == 0 {
+    let Some(row) = beside.edges.first() else { return Ok(()) };
+    let place = "audit_edge, where its sealed part ends";
+    let Ok(up_to) = u64::try_from(row.sealed_up_to) else {
+        verifier.add(0, Finding::beside(place, format!("it is behind record {}", row.sealed_up_to)));
         return Ok(());
-    }
+    };
     for (first, last, file) in segments(database)? {
         if last > up_to || first <= verifier.edge().size() {
             // Not yet sealed when the moment was taken, or another copy of what was looked at.
             continue;
         }
-        let reader = reader(&file).map_err(|error| segment_error(&file, error))?;
+        let Some(reader) = reader(&file, verifier)? else { continue };
+        let (place, behind) = (file.display().to_string(), reader.edge().size());
+        verifier.expect_origin(reader.origin(), &place);
         if reader.edge().size() == verifier.edge().size() {
-            verifier.expect_edge(reader.edge(), &file.display().to_string());
+            verifier.expect_edge(reader.edge(), &place);
         } else {
-            verifier.restart(reader.edge().clone(), keys);
+            verifier.restart(reader.edge().clone(), &beside.keys);
         }
-        go_through(reader, &file, verifier, replay.as_deref_mut(), progress)?;
+        let digest = go_through(reader, &file, verifier, replay.as_deref_mut(), progress)?;
+        if let (Some(digest), Some(name)) = (digest, file.file_name().and_then(|name| name.to_str())) {
+            verifier.expect_segment(name, &place, behind, &digest);
+        }
     }
-    let edge = Edge::from_parts(up_to, &sealed.hashes);
-    let place = "audit_edge, where its sealed part ends";
-    match edge {
-        Err(error) => verifier.add(up_to, Finding::beside(place, error)),
+    match Edge::from_parts(up_to, &row.sealed_hashes) {
+        Err(error) => verifier.add(0, Finding::beside(place, error)),
         Ok(edge) if verifier.edge().size() == up_to => verifier.expect_edge(&edge, place),
-        Ok(edge) => verifier.restart(edge, keys),
+        Ok(edge) => match oldest {
+            Some(oldest) if oldest != row.sealed_up_to.saturating_add(1) => {
+                let what = format!("it is behind record {up_to}, and the first one there is record {oldest}");
+                verifier.add(0, Finding::beside(place, what));
+            }
+            _ => verifier.restart(edge, &beside.keys),
+        },
     }
     Ok(())
 }
 
-fn reader(file: &Path) -> Result<SegmentReader<BufReader<File>>, SegmentError> {
-    SegmentReader::open(BufReader::with_capacity(READ_BYTES, File::open(file)?))
+/// Reads, and digests what it reads.
+struct Digesting {
+    file: File,
+    digest: Sha256,
 }
 
-/// The records of one file.
+impl Read for Digesting {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(bytes)?;
+        self.digest.update(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+type Reader = SegmentReader<BufReader<Digesting>>;
+
+/// A file behind its first line; `None` when it does not begin as one does, which is told.
+fn reader(file: &Path, verifier: &mut Verifier) -> Result<Option<Reader>, AuditError> {
+    let digesting = Digesting { file: open(file)?, digest: Sha256::new() };
+    match SegmentReader::open(BufReader::with_capacity(READ_BYTES, digesting)) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(SegmentError::Io(source)) => Err(AuditError::File { file: file.to_owned(), source }),
+        Err(error) => {
+            let place = file.display().to_string();
+            verifier.add(verifier.edge().size(), Finding::beside(&place, format!("it {error}")));
+            Ok(None)
+        }
+    }
+}
+
+/// The records of one file; the SHA-256 of the whole, if it was read to its end.
 fn go_through(
-    mut reader: SegmentReader<BufReader<File>>,
+    mut reader: Reader,
     file: &Path,
     verifier: &mut Verifier,
     mut replay: Option<&mut Replay>,
     progress: &ProgressBar,
-) -> Result<(), AuditError> {
+) -> Result<Option<[u8; 32]>, AuditError> {
     let place = file.display().to_string();
     loop {
         match reader.next_record() {
@@ -238,7 +324,7 @@ fn go_through(
             Err(error) => {
                 let at = verifier.edge().size();
                 verifier.add(at, Finding::beside(&place, format!("it {error}, behind record {at}")));
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -251,7 +337,7 @@ fn go_through(
             verifier.add(found, Finding::beside(&format!("{place}, its last line"), what));
         }
     }
-    Ok(())
+    Ok(Some(reader.lines().get_ref().digest.clone().finalize().into()))
 }
 
 fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Report, AuditError> {
@@ -269,11 +355,12 @@ fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Rep
             claims.push(Claim { source: Source::Log, named, note, columns: None });
         }
     }
-    claims.extend(outside_claims(ask, None, notes)?);
+    outside(ask, None, notes)?.join(&mut claims);
     let mut verifier = begin(ask, claims)?;
     let progress = progress(total);
     for (at, file) in files.iter().enumerate() {
-        let reader = reader(file).map_err(|error| segment_error(file, error))?;
+        let Some(reader) = reader(file, &mut verifier)? else { continue };
+        verifier.expect_origin(reader.origin(), &format!("{}, its first line", file.display()));
         let (found, behind) = (reader.edge().size(), verifier.edge().size());
         if found == behind {
             verifier.expect_edge(reader.edge(), &format!("{}, its first line", file.display()));
@@ -295,19 +382,14 @@ fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Rep
     Ok(verifier.finish(None))
 }
 
-fn segment_error(file: &Path, error: SegmentError) -> AuditError {
-    AuditError::Segment { file: file.to_owned(), error }
-}
-
 /// Compares what the records lead to with what the tables hold.
 async fn compare_state(log: &mut Log, mut replay: Replay, verifier: &mut Verifier) -> Result<(), AuditError> {
     replay.begin_comparison();
-    log.groups(|row| replay.compare_group(&row)).await?;
-    log.members(|project_id, group_id, server_id| replay.compare_member(project_id, group_id, server_id))
-        .await?;
-    log.servers(|row| replay.compare_server(&row)).await?;
-    for (project_id, group_count) in log.group_counts().await? {
-        replay.compare_count(project_id, group_count);
+    match compare_rows(log, &mut replay).await {
+        Err(StoreError::Corrupt { table, key }) => {
+            verifier.add(u64::MAX, Finding::beside(table, format!("it has a row that is none: {key}")));
+        }
+        compared => compared?,
     }
     let (differences, count) = replay.finish();
     let more = count - differences.len() as u64;
@@ -315,6 +397,17 @@ async fn compare_state(log: &mut Log, mut replay: Replay, verifier: &mut Verifie
         verifier.add(u64::MAX, Finding::State(difference));
     }
     verifier.add_more(more);
+    Ok(())
+}
+
+async fn compare_rows(log: &mut Log, replay: &mut Replay) -> Result<(), StoreError> {
+    log.groups(|row| replay.compare_group(&row)).await?;
+    log.members(|project_id, group_id, server_id| replay.compare_member(project_id, group_id, server_id))
+        .await?;
+    log.servers(|row| replay.compare_server(&row)).await?;
+    for (project_id, group_count) in log.group_counts().await? {
+        replay.compare_count(project_id, group_count);
+    }
     Ok(())
 }
 

@@ -5,15 +5,45 @@ use std::pin::pin;
 use std::task::Poll;
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::{Row as _, SqliteConnection, TypeInfo as _, ValueRef as _};
 
 use super::open::bytes16;
 use crate::audit::replay::{GroupRow, ServerRow};
 use crate::audit::tree;
-use crate::audit::verify::Row;
+use crate::audit::verify::{Beside, EdgeRow, Row};
 use crate::domain::id::{GroupId, ProjectId, ServerId, UserId};
 use crate::store::StoreError;
 use crate::store::log::{Sealed, StoredCheckpoint};
+
+/// What a number counts as that is none: no column of the log goes below 0.
+const NO_INTEGER: i64 = -1;
+/// What bytes count as that are none: no id, no hash and no record is one zero byte.
+const NO_BLOB: &[u8] = &[0];
+
+/// Whether a value is of a kind. The columns are declared to hold one kind, but whoever can write to the file can put
+/// another there.
+fn is_a(row: &SqliteRow, column: usize, kind: &str) -> Result<bool, StoreError> {
+    let value = row.try_get_raw(column)?;
+    Ok(!value.is_null() && value.type_info().name() == kind)
+}
+
+fn integer(row: &SqliteRow, column: usize) -> Result<i64, StoreError> {
+    if is_a(row, column, "INTEGER")? { Ok(row.try_get(column)?) } else { Ok(NO_INTEGER) }
+}
+
+fn blob(row: &SqliteRow, column: usize) -> Result<&[u8], StoreError> {
+    if is_a(row, column, "BLOB")? { Ok(row.try_get(column)?) } else { Ok(NO_BLOB) }
+}
+
+fn blob_or_null(row: &SqliteRow, column: usize) -> Result<Option<&[u8]>, StoreError> {
+    if row.try_get_raw(column)?.is_null() { Ok(None) } else { blob(row, column).map(Some) }
+}
+
+/// What is no text counts as none.
+fn text(row: &SqliteRow, column: usize) -> Result<&str, StoreError> {
+    let bytes: &[u8] = if is_a(row, column, "TEXT")? { row.try_get(column)? } else { &[] };
+    Ok(std::str::from_utf8(bytes).unwrap_or_default())
+}
 
 /// From here on everything is read as it is now.
 pub(crate) async fn begin(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -34,33 +64,43 @@ pub(crate) async fn sealed(conn: &mut SqliteConnection) -> Result<Sealed, StoreE
     Ok(Sealed { up_to: row.sealed_up_to, hashes: row.sealed_hashes })
 }
 
-/// The size and the hashes of the right edge.
-pub(crate) async fn edge(conn: &mut SqliteConnection) -> Result<(i64, Vec<u8>), StoreError> {
-    let row = sqlx::query!("select size, hashes from audit_edge").fetch_one(conn).await?;
-    Ok((row.size, row.hashes))
-}
-
-/// The newest resets, by project.
-pub(crate) async fn resets(conn: &mut SqliteConnection) -> Result<Vec<(Vec<u8>, i64)>, StoreError> {
-    let rows = sqlx::query!("select project_id, seq from reset order by project_id").fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|row| (row.project_id, row.seq)).collect())
-}
-
-/// The keys, and from which record on they sign.
-pub(crate) async fn keys(conn: &mut SqliteConnection) -> Result<Vec<(i64, String)>, StoreError> {
-    let rows = sqlx::query!("select seq, key from audit_key order by seq").fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|row| (row.seq, row.key)).collect())
+/// What stands beside the records: the edge, the newest resets by project, and the keys.
+pub(crate) async fn beside(conn: &mut SqliteConnection) -> Result<Beside, StoreError> {
+    let mut beside = Beside::default();
+    let select = "select only_row, size, hashes, sealed_up_to, sealed_hashes from audit_edge";
+    for row in sqlx::query(select).fetch_all(&mut *conn).await? {
+        beside.edges.push(EdgeRow {
+            only_row: integer(&row, 0)?,
+            size: integer(&row, 1)?,
+            hashes: blob(&row, 2)?.to_vec(),
+            sealed_up_to: integer(&row, 3)?,
+            sealed_hashes: blob(&row, 4)?.to_vec(),
+        });
+    }
+    for row in
+        sqlx::query("select project_id, seq from reset order by project_id").fetch_all(&mut *conn).await?
+    {
+        beside.resets.push((blob(&row, 0)?.to_vec(), integer(&row, 1)?));
+    }
+    for row in sqlx::query("select seq, key from audit_key order by seq").fetch_all(conn).await? {
+        beside.keys.push((integer(&row, 0)?, text(&row, 1)?.to_owned()));
+    }
+    Ok(beside)
 }
 
 /// Every checkpoint, in the order in which they were made.
 pub(crate) async fn checkpoints(conn: &mut SqliteConnection) -> Result<Vec<StoredCheckpoint>, StoreError> {
-    let rows = sqlx::query_as!(
-        StoredCheckpoint,
-        "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id",
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(rows)
+    let select = "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id";
+    let rows = sqlx::query(select).fetch_all(conn).await?;
+    let read = |row: &SqliteRow| {
+        Ok(StoredCheckpoint {
+            checkpoint_id: integer(row, 0)?,
+            size: integer(row, 1)?,
+            hashes: blob(row, 2)?.to_vec(),
+            note: text(row, 3)?.to_owned(),
+        })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// The place of the newest record; 0 without any.
@@ -73,32 +113,37 @@ async fn newest_seq_of(conn: &mut SqliteConnection) -> Result<i64, sqlx::Error> 
     Ok(newest.unwrap_or(0))
 }
 
+/// The place of the oldest record.
+pub(crate) async fn oldest_seq(conn: &mut SqliteConnection) -> Result<Option<i64>, StoreError> {
+    Ok(sqlx::query_scalar("select min(seq) from audit_record").fetch_one(conn).await?)
+}
+
 /// One record's bytes.
 pub(crate) async fn record(conn: &mut SqliteConnection, seq: i64) -> Result<Option<Vec<u8>>, StoreError> {
     let bytes = sqlx::query_scalar!("select bytes from audit_record where seq = ?", seq);
     Ok(bytes.fetch_optional(conn).await?)
 }
 
-/// A page of records behind `after`, in order, as long as `each` says.
+/// A page of records from `first` on, in order, as long as `each` says.
 pub(crate) async fn records(
     conn: &mut SqliteConnection,
-    after: i64,
+    first: i64,
     limit: u32,
     mut each: impl FnMut(Row<'_>) -> bool,
 ) -> Result<(), StoreError> {
     // Not checked when it is built: a checked row copies what this one only lends.
     let select = sqlx::query(
         "select seq, project_id, group_id, record_time, bytes, leaf from audit_record
-         where seq > ? order by seq limit ?",
+         where seq >= ? order by seq limit ?",
     );
-    for row in eagerly(select.bind(after).bind(limit).fetch_all(conn)).await? {
+    for row in eagerly(select.bind(first).bind(limit).fetch_all(conn)).await? {
         let row = Row {
-            seq: row.try_get(0)?,
-            project_id: row.try_get(1)?,
-            group_id: row.try_get(2)?,
-            record_time: row.try_get(3)?,
-            bytes: row.try_get(4)?,
-            leaf: row.try_get(5)?,
+            seq: integer(&row, 0)?,
+            project_id: blob_or_null(&row, 1)?,
+            group_id: blob_or_null(&row, 2)?,
+            record_time: integer(&row, 3)?,
+            bytes: blob(&row, 4)?,
+            leaf: blob(&row, 5)?,
         };
         if !each(row) {
             break;
@@ -162,8 +207,8 @@ pub(crate) async fn groups(
         each(GroupRow {
             project_id: ProjectId::from_bytes(id(&row, 0, "server_group")?),
             group_id: GroupId::from_bytes(id(&row, 1, "server_group")?),
-            name: row.try_get(2)?,
-            placement_rule: row.try_get(3)?,
+            name: text(&row, 2)?,
+            placement_rule: text(&row, 3)?,
             created_by: UserId::from_bytes(id(&row, 4, "server_group")?),
         });
     }
@@ -196,9 +241,9 @@ pub(crate) async fn servers(
         each(ServerRow {
             project_id: ProjectId::from_bytes(id(&row, 0, "server")?),
             server_id: ServerId::from_bytes(id(&row, 1, "server")?),
-            name: row.try_get(2)?,
-            status: row.try_get(3)?,
-            host: row.try_get(4)?,
+            name: text(&row, 2)?,
+            status: text(&row, 3)?,
+            host: if row.try_get_raw(4)?.is_null() { None } else { Some(text(&row, 4)?) },
         });
     }
     Ok(())
@@ -213,5 +258,5 @@ pub(crate) async fn group_counts(conn: &mut SqliteConnection) -> Result<Vec<(Pro
 }
 
 fn id(row: &SqliteRow, column: usize, table: &'static str) -> Result<[u8; 16], StoreError> {
-    bytes16(table, row.try_get(column)?)
+    bytes16(table, blob(row, column)?)
 }

@@ -34,7 +34,15 @@ const READER_IDLE: Duration = Duration::from_mins(1);
 /// Never on the database file itself: closing a descriptor of that would drop SQLite's own locks.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Given back at once, and not only when a process that was just forked has closed its copy of the descriptor, too.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file gives it back as well.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -60,7 +68,7 @@ impl Lock {
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 

@@ -200,6 +200,8 @@ impl Writer {
             shared,
             _lock: lock,
         };
+        // Before there is another: the next start looks for the newest two alone.
+        writer.notary.publish();
         match doubt {
             Some(Doubt { reason, .. }) if writer.is_in_doubt => {
                 tracing::error!(reason, "nothing is written: the audit log was cut or changed; {WHAT_NEXT}");
@@ -374,7 +376,8 @@ impl Writer {
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
-        self.shared.committed.send_replace(size);
+        // A checkpoint alone is nothing new to who reads along.
+        self.shared.committed.send_if_modified(|known| std::mem::replace(known, size) != size);
         if let Some(note) = note {
             self.notary.committed(size, note);
         }

@@ -1,6 +1,4 @@
-//! The settings as they reach the program, and the values that it cannot work with.
-//!
-//! (`configuration.rs` has the layers and the plain refusals.)
+//! The settings: their layers, their ranges, and what is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -9,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use config::{Environment, Map};
-use ecs_groupd::settings::{self, Overrides, Settings};
+use ecs_groupd::settings::{self, ControlListen, Overrides, Settings};
 use toml::{Table, Value};
 
 /// Runs `ecs-groupd config`, without the environment of whoever runs the tests.
@@ -51,10 +49,12 @@ fn check(key: &str, value: &str) -> Output {
 }
 
 #[track_caller]
-fn assert_refused(key: &str, value: &str) {
+fn assert_refused(key: &str, value: &str) -> String {
     let refused = check(key, value);
     assert_eq!(refused.status.code(), Some(3), "{key} = {value} was taken");
-    assert!(said(&refused).contains(&format!("`{key}`")), "{key} = {value}: {}", said(&refused));
+    let said = said(&refused);
+    assert!(said.contains(&format!("`{key}`")), "{key} = {value}: {said}");
+    said
 }
 
 #[test]
@@ -149,7 +149,10 @@ fn every_number_is_taken_up_to_both_ends_of_its_range_and_refused_by_name_beyond
             let taken = check(key, &value.to_string());
             assert!(taken.status.success(), "{key} = {value}: {}", said(&taken));
         }
-        assert_refused(key, &(least - 1).to_string());
+        let refused = assert_refused(key, &(least - 1).to_string());
+        if least > 0 {
+            assert!(refused.contains(&format!("`{key}` must be from {least} to {most}")), "{refused}");
+        }
         if let Some(too_large) = most.checked_add(1) {
             assert_refused(key, &too_large.to_string());
         }
@@ -201,6 +204,7 @@ fn a_file_that_is_no_toml_or_not_there_is_refused_by_its_name() {
         "[quota]\nmembers_per_group = 1\nmembers_per_group = 2\n",
     )
     .unwrap();
+    assert!(config(folder.path(), &["check"], &[]).status.success());
     for name in ["nowhere.toml", "folder.toml", "bytes.toml", "open.toml", "twice.toml"] {
         for verb in ["show", "check"] {
             let refused = config(folder.path(), &[verb, "--config", name], &[]);
@@ -224,4 +228,71 @@ fn no_two_settings_have_the_same_comment() {
         }
     }
     assert_eq!(comments.len(), defaults().len());
+}
+
+#[test]
+fn an_unknown_key_in_a_file_is_refused_by_name_with_its_place_and_the_nearest_one() {
+    let said = assert_refused("quota.grups_per_project", "2");
+    for part in [
+        "unknown setting `quota.grups_per_project` in settings.toml",
+        "did you mean `quota.groups_per_project`?",
+    ] {
+        assert!(said.contains(part), "{part:?}: {said}");
+    }
+    let said = assert_refused("zebra.stripes", "9");
+    assert!(said.contains("unknown setting `zebra.stripes`") && !said.contains("did you mean"), "{said}");
+}
+
+#[test]
+fn a_value_that_makes_no_sense_is_refused_with_what_would() {
+    for (key, value, rule) in [
+        ("quota.groups_per_project", "4_294_967_296", "4294967296"),
+        ("control.listen", "'unix:'", "unix:"),
+        ("control.listen", "'there'", "there"),
+        ("log.level", "'loud'", "must be off, error, warn, info, debug or trace, and is \"loud\""),
+        ("api.listen", "'here'", "must be ADDRESS:PORT, as in 127.0.0.1:8774, and is \"here\""),
+    ] {
+        let said = assert_refused(key, value);
+        assert!(said.contains(rule), "{key} = {value}: {said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("settings.toml"), "quota = 7\n").unwrap();
+    let refused = config(folder.path(), &["check", "--config", "settings.toml"], &[]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(said(&refused).contains("`quota`"), "{}", said(&refused));
+}
+
+#[test]
+fn the_control_listener_is_auto_off_a_port_or_a_socket() {
+    for (text, expected) in [
+        ("auto", ControlListen::Auto),
+        ("off", ControlListen::Off),
+        ("127.0.0.1:1", ControlListen::Tcp("127.0.0.1:1".parse().unwrap())),
+        ("[::1]:1", ControlListen::Tcp("[::1]:1".parse().unwrap())),
+        ("unix:/run/x", ControlListen::Unix("/run/x".into())),
+    ] {
+        let flags = Overrides { control_listen: Some(text.to_owned()), ..Overrides::default() };
+        let no_environment = Environment::default().source(Some(Map::default()));
+        let settings = Settings::load_with(None, no_environment, &flags).unwrap();
+        assert_eq!(settings.control.listen, expected);
+    }
+}
+
+#[test]
+fn config_default_prints_the_file_that_is_compiled_in() {
+    let printed = config(Path::new("/"), &["default"], &[]);
+    assert!(printed.status.success(), "{}", said(&printed));
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), include_str!("../../config/default.toml"));
+}
+
+#[test]
+fn what_config_show_prints_is_a_file_of_the_same_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("settings.toml");
+    std::fs::write(&file, "[quota]\ngroups_per_project = 2\n[control]\nlisten = 'unix:/run/x'\n").unwrap();
+    let show = || config(folder.path(), &["show", "--config", "settings.toml"], &[]);
+    let first = show();
+    assert_eq!(shown(&first)["quota"]["groups_per_project"].as_integer(), Some(2));
+    std::fs::write(&file, &first.stdout).unwrap();
+    assert_eq!(show().stdout, first.stdout);
 }
