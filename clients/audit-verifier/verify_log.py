@@ -74,23 +74,29 @@ def open_note(note, keys):
 class Log:
     def __init__(self, tree, trusted, notes):
         self.tree, self.trusted, self.known, self.in_force = tree, list(trusted), list(trusted), None
-        self.claims = [[int(note.split("\n")[1]), note, "", None] for note in notes]  # size, note, fault, signer
+        self.agreed = []
+        # Size, note, fault, signer, root of the log at that size.
+        self.claims = [[int(note.split("\n")[1]), note, "", None, None] for note in notes]
         self.good, self.time, self.losses, self.after_loss = tree.size, 0, [], False
         self.compare()
 
     def compare(self):
         """Every checkpoint of the size that the log has come to."""
         for claim in [claim for claim in self.claims if claim[0] == self.tree.size]:
-            try:
-                text, claim[3] = open_note(claim[1], self.known)
-                root = base64.b64encode(self.tree.root()).decode()
-                if text != f"{claim[3].split('+')[0]}\n{claim[0]}\n{root}\n":
-                    since = f"at least one of the records {self.good + 1}\u2013{self.tree.size} was"
-                    raise Bad(f"the log up to there is not what was signed: {since} changed, added or taken away")
-            except Bad as bad:
-                claim[2] = str(bad)
+            claim[4] = base64.b64encode(self.tree.root()).decode()
+            self.judge(claim)
         if any(claim[0] == self.tree.size and not claim[2] for claim in self.claims):
             self.good = self.tree.size
+
+    def judge(self, claim):
+        claim[2], claim[3] = "", None
+        try:
+            text, claim[3] = open_note(claim[1], self.known)
+            if text != f"{claim[3].split('+')[0]}\n{claim[0]}\n{claim[4]}\n":
+                since = f"at least one of the records {self.good + 1}\u2013{claim[0]} was"
+                raise Bad(f"the log up to there is not what was signed: {since} changed, added or taken away")
+        except Bad as bad:
+            claim[2] = str(bad)
 
     def record(self, line):
         record, expected = json.loads(line), self.tree.size + 1
@@ -127,11 +133,17 @@ class Log:
                     raise Bad(f"record {seq}: it puts a new key in force, and {whose}: {bad}") from None
             if text != f"ecs-groupd checkpoint key\n{old}\n{new}\n":
                 raise Bad(f"record {seq}: it puts a new key in force, and what was signed is about other keys")
-            self.trusted += [new] if old in self.trusted else []
+            self.agreed.append((old, new))
+            self.known.append(old)
         self.in_force, self.known = new, [*self.known, new]
 
     def finish(self):
-        for at, (size, _, fault, signer) in enumerate(self.claims):
+        for by, other in self.agreed + [(new, old) for old, new in reversed(self.agreed)]:
+            self.trusted += [other] if by in self.trusted else []
+        for claim in self.claims:
+            if claim[2].startswith("it is not signed by a key"):  # The log may have told of it since.
+                self.judge(claim)
+        for at, (size, _, fault, signer, _) in enumerate(self.claims):
             if signer is None and not fault:
                 fault = f"the log ends at record {self.tree.size}: its end was cut off"
             if fault and not self.is_given_up(at, size):

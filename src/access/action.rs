@@ -59,6 +59,8 @@ pub enum Action {
     StopService,
     /// Give the database another schema.
     MigrateDatabase,
+    /// Put a backup in the database's place.
+    RestoreDatabase,
     /// Go on with a log that is not the one that its newest checkpoint tells of.
     AcceptAuditLoss,
     /// Sign checkpoints with another key.
@@ -151,7 +153,7 @@ pub struct Row {
 
 impl Action {
     /// Every action there is.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::CreateServerGroup,
         Self::ListServerGroups,
         Self::ShowServerGroup,
@@ -177,6 +179,7 @@ impl Action {
         Self::StartService,
         Self::StopService,
         Self::MigrateDatabase,
+        Self::RestoreDatabase,
         Self::AcceptAuditLoss,
         Self::ChangeCheckpointKey,
         Self::SealSegment,
@@ -244,6 +247,9 @@ impl Action {
             Self::MigrateDatabase => {
                 own("ecs-groupd:database:migrate", Subject::Database, GrantedBy::Operator)
             }
+            Self::RestoreDatabase => {
+                own("ecs-groupd:database:restore", Subject::Database, GrantedBy::Operator)
+            }
             Self::AcceptAuditLoss => {
                 own("ecs-groupd:audit:acceptLoss", Subject::AuditLog, GrantedBy::Operator)
             }
@@ -279,6 +285,7 @@ impl Action {
             Command::StartService { .. } => Self::StartService,
             Command::StopService => Self::StopService,
             Command::MigrateDatabase { .. } => Self::MigrateDatabase,
+            Command::RestoreDatabase { .. } => Self::RestoreDatabase,
             Command::AcceptAuditLoss { .. } => Self::AcceptAuditLoss,
             Command::ChangeCheckpointKey { .. } => Self::ChangeCheckpointKey,
             Command::SealSegment { .. } => Self::SealSegment,

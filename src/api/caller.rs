@@ -18,7 +18,7 @@ use crate::access::token;
 use crate::api::body::{self as json_body, Object};
 use crate::api::error::{ApiError, Dialect, Failure, Unauthenticated};
 use crate::api::gate::Gate;
-use crate::api::target::UrlProject;
+use crate::api::target::{UrlGroup, UrlProject};
 use crate::api::{self, HttpLimits, unread};
 use crate::clock::Clock;
 use crate::domain::excerpt::Excerpt;
@@ -106,6 +106,8 @@ pub struct Caller {
     pub expires_at: Option<Timestamp>,
     /// When it came.
     pub now: Timestamp,
+    /// The group that the URL names.
+    pub group: UrlGroup,
 }
 
 impl Caller {
@@ -128,7 +130,7 @@ impl Caller {
             }
             (None, None) => (identities.anonymous().ok_or(Unauthenticated::Missing)?, None),
         };
-        Ok(Self { principal, origin, expires_at, now })
+        Ok(Self { principal, origin, expires_at, now, group: UrlGroup::of(request) })
     }
 
     /// Permits `action` on the project of the URL. An attempt to change something without the right is recorded
@@ -160,7 +162,10 @@ impl Caller {
         match (permit, project.id()) {
             (Ok(permit), Some(project_id)) => Ok((permit, project_id)),
             (Ok(_), None) => Err(Failure::Internal("a permit for no project".to_owned())),
-            (Err(denied), _) => Err(deny(store, denied, right).await),
+            (Err(mut denied), _) => {
+                denied.group_id = self.group.id().ok();
+                Err(deny(store, denied, right).await)
+            }
         }
     }
 }

@@ -128,8 +128,7 @@ pub async fn revoke_token(
     let permit = match policy::permit_revoke(principal, *origin, &holder.principal.user) {
         // The token of `--dev` stands in no table.
         Ok(_) if holder.expires_at.is_none() => {
-            let (action, reason) = (Action::RevokeToken, DeniedReason::NotOnesOwn);
-            Err(Box::new(Denied { principal: principal.clone(), origin: *origin, action, on: None, reason }))
+            Err(Denied::new(principal, *origin, Action::RevokeToken, None, DeniedReason::NotOnesOwn))
         }
         permitted => permitted,
     };

@@ -36,6 +36,12 @@ impl FromRequest for UrlProject {
 pub struct UrlGroup(String);
 
 impl UrlGroup {
+    /// That of a request; of one whose URL names none, a text that is no id.
+    #[must_use]
+    pub fn of(request: &HttpRequest) -> Self {
+        Self(request.match_info().query("server_group_id").to_owned())
+    }
+
     /// The group's id.
     ///
     /// # Errors
@@ -56,7 +62,7 @@ impl FromRequest for UrlGroup {
     type Future = Ready<Result<Self, Infallible>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self(request.match_info().query("server_group_id").to_owned())))
+        ready(Ok(Self::of(request)))
     }
 }
 

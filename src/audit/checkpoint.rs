@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64ct::{Base64, Encoding as _};
 
+use crate::audit::event::Event;
 use crate::audit::note::{self, NoteError, SigningKey, VerifyingKey};
 use crate::audit::tree::Hash;
 
@@ -85,6 +86,23 @@ impl fmt::Display for Checkpoint {
         let Self { origin, size, root } = self;
         write!(f, "{origin}\n{size}\n{}\n", Base64::encode_string(root))
     }
+}
+
+/// The key before a change that both keys signed, from the bytes of the record that tells it.
+#[must_use]
+pub fn key_before(bytes: &[u8], new: &VerifyingKey) -> Option<VerifyingKey> {
+    #[derive(serde::Deserialize)]
+    struct Asked {
+        old: Option<String>,
+        signed: Option<String>,
+    }
+    let Asked { old, signed } = serde_json::from_str(Event::parse(bytes).ok()?.asked.get()).ok()?;
+    let (old, signed) = (old?.parse::<VerifyingKey>().ok()?, signed?);
+    let text = key_change_text(&old, new);
+    let is_signed = |by: &VerifyingKey| {
+        note::open(&signed, std::slice::from_ref(by)).is_ok_and(|(signed, _)| signed == text)
+    };
+    (is_signed(&old) && is_signed(new)).then_some(old)
 }
 
 #[cfg(test)]

@@ -128,6 +128,9 @@ enum AskedV1<'record> {
         from: i64,
         to: i64,
     },
+    RestoreDatabase {
+        sha256: &'record str,
+    },
     AcceptAuditLoss {
         reason: &'record str,
         expected_size: u64,
@@ -276,6 +279,7 @@ impl<'record> AskedV1<'record> {
                 Command::StartService { version } => Self::StartService { version },
                 Command::StopService => Self::Nothing {},
                 Command::MigrateDatabase { from, to } => Self::MigrateDatabase { from: *from, to: *to },
+                Command::RestoreDatabase { sha256 } => Self::RestoreDatabase { sha256 },
                 Command::AcceptAuditLoss { reason, expected_size, found_size } => {
                     Self::AcceptAuditLoss { reason, expected_size: *expected_size, found_size: *found_size }
                 }
@@ -401,6 +405,9 @@ mod tests {
             Action::StartService => policy::permit_start(service()),
             Action::StopService => policy::permit_stop(service()),
             Action::MigrateDatabase => policy::permit_migration(service()),
+            Action::RestoreDatabase => {
+                policy::permit_restore(Origin { source_ip: None, door: "cli", ..origin() })
+            }
             Action::AcceptAuditLoss => policy::permit_loss(service()),
             Action::ChangeCheckpointKey => policy::permit_key_change(service()),
             Action::SealSegment => policy::permit_sealing(service()),
@@ -616,6 +623,12 @@ mod tests {
                 Action::SealSegment,
                 &Command::SealSegment { first: 1, last: 9, file: "1-9.ndjson".to_owned(), digest: TOKEN },
                 &Ok(Change::SegmentSealed { last: 9 }),
+            ),
+            decided(
+                28,
+                Action::RestoreDatabase,
+                &Command::RestoreDatabase { sha256: "77".repeat(32) },
+                &Ok(Change::Noted),
             ),
         ];
         let golden = include_str!("../../tests/vectors/audit_records_v1.ndjson");

@@ -90,7 +90,7 @@ impl<'attempt> Record<'attempt> {
         match self.attempt {
             Attempt::Command(_, Ok(Change::GroupCreated { group, .. })) => Some(group.group_id),
             Attempt::Command(command, _) => command.group_id(),
-            Attempt::Denied(_) => None,
+            Attempt::Denied(denied) => denied.group_id,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `ecs-groupd audit`: its arguments.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -9,6 +9,7 @@ use super::{CliError, SettingsArgs};
 use crate::ops::audit::{self, Keys, export, prove, tail, verify};
 use crate::ops::key;
 use crate::settings::SettingsError;
+use crate::store::Options;
 use crate::telemetry;
 
 #[derive(Debug, Subcommand)]
@@ -70,7 +71,8 @@ pub(super) enum Verb {
         #[command(flatten)]
         settings: SettingsArgs,
     },
-    /// Show the public key that checkpoints are signed with, for --key where the private one is not.
+    /// Show the public key that checkpoints are signed with, and those before it, for --key where the private one is
+    /// not.
     Key {
         #[command(flatten)]
         settings: SettingsArgs,
@@ -125,18 +127,20 @@ pub(super) fn run(verb: Verb) -> Result<(), CliError> {
         Verb::Verify(arguments) => return verify(arguments),
         Verb::Export { settings, format, output } => {
             let format = if format == "cts" { export::Format::Cts } else { export::Format::Ndjson };
-            export::export(&settings.load()?.database.path, format, output.as_deref())?;
+            export::export(&database_of(&settings)?, format, output.as_deref())?;
         }
         Verb::Prove { trace_id, settings, output } => {
-            prove::prove(&settings.load()?.database.path, &trace_id, output.as_deref())?;
+            prove::prove(&database_of(&settings)?, &trace_id, output.as_deref())?;
         }
         Verb::CheckProof { file, settings, key } => {
             prove::check_proof(&file, &keys(key, &settings)?, &mut out)?;
         }
         Verb::Head { settings } => {
-            audit::head(&settings.load()?.database.path, &mut out, &mut io::stderr())?;
+            audit::head(&database_of(&settings)?, &mut out, &mut io::stderr())?;
         }
-        Verb::Key { settings } => audit::public_keys(&keys(None, &settings)?, &mut out)?,
+        Verb::Key { settings } => {
+            audit::public_keys(&database_of(&settings)?, &keys(None, &settings)?, &mut out)?;
+        }
         Verb::RotateKey { settings } => {
             let settings = settings.load()?;
             telemetry::init(&settings.log);
@@ -144,7 +148,7 @@ pub(super) fn run(verb: Verb) -> Result<(), CliError> {
         }
         Verb::Tail { settings, lines, from, follow, json } => {
             let ask = tail::Ask { from, count: lines, is_json: json, follow };
-            tail::tail(&settings.load()?.database.path, ask, &mut out)?;
+            tail::tail(&database_of(&settings)?, ask, &mut out)?;
         }
     }
     Ok(())
@@ -154,7 +158,7 @@ fn verify(arguments: VerifyArgs) -> Result<(), CliError> {
     let VerifyArgs { settings, export, checkpoint, key, state } = arguments;
     let keys = keys(key, &settings)?;
     let log = if export.is_empty() {
-        verify::Which::Database { database: settings.load()?.database.path, state }
+        verify::Which::Database { database: database_of(&settings)?, state }
     } else {
         verify::Which::Exports(export)
     };
@@ -162,10 +166,24 @@ fn verify(arguments: VerifyArgs) -> Result<(), CliError> {
     if verify::verify(&ask, &mut io::stdout())? { Ok(()) } else { Err(CliError::Unverified) }
 }
 
+/// Whether the audit log of a database, all of it that is there, is as it was signed; says what is not.
+pub(super) fn verify_database(database: &Path, keys: Keys) -> Result<(), CliError> {
+    let log = verify::Which::Database { database: database.to_owned(), state: false };
+    let ask = verify::Ask { log, keys, checkpoint: None };
+    if verify::verify(&ask, &mut io::stdout())? { Ok(()) } else { Err(CliError::Unverified) }
+}
+
+/// The database, by its own name where it is a link: what belongs to it stands beside that.
+fn database_of(settings: &SettingsArgs) -> Result<PathBuf, SettingsError> {
+    let database = settings.load()?.database.path;
+    Ok(if database.is_symlink() { database.canonicalize().unwrap_or(database) } else { database })
+}
+
 /// Those that were named, which needs no settings; or that of the service.
-fn keys(named: Option<PathBuf>, settings: &SettingsArgs) -> Result<Keys, SettingsError> {
-    match named {
-        Some(file) => Ok(Keys::Named(file)),
-        None => Ok(Keys::Of(settings.load()?.store_options().key_file())),
+pub(super) fn keys(named: Option<PathBuf>, settings: &SettingsArgs) -> Result<Keys, SettingsError> {
+    if let Some(file) = named {
+        return Ok(Keys::Named(file));
     }
+    let options = Options { database: database_of(settings)?, ..settings.load()?.store_options() };
+    Ok(Keys::Of(options.key_file()))
 }

@@ -56,6 +56,10 @@ enum Verb {
     Serve(Serve),
     /// Delete every group, of every project or of one; the audit log stays.
     Reset(Reset),
+    /// Write a copy of the database, while a service runs or without one.
+    Backup(Backup),
+    /// Put a backup in the place of the database; no service may hold it.
+    Restore(Restore),
     /// Look at the settings.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -65,7 +69,7 @@ enum Verb {
     /// The ECSs that a database knows, while no service holds it; a service has them on its control listener.
     #[command(subcommand)]
     Inventory(InventoryVerb),
-    /// Verify, export and read the audit log, while a service runs or without one; the database is left as it is.
+    /// Verify, export and read the audit log, while a service runs or without one. But for rotate-key nothing is written.
     #[command(subcommand)]
     Audit(audit::Verb),
 }
@@ -112,6 +116,30 @@ struct Reset {
     #[arg(long, value_name = "ID")]
     project: Option<String>,
     /// Really delete them.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct Backup {
+    /// The file, which must not be there yet.
+    #[arg(value_name = "FILE")]
+    to: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+struct Restore {
+    /// What `ecs-groupd backup` wrote.
+    #[arg(value_name = "FILE")]
+    from: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// The keys that are trusted to have signed its audit log, if they are not that of the service.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Really give up what came after it.
     #[arg(long)]
     yes: bool,
 }
@@ -221,8 +249,8 @@ struct SettingsArgs {
 
 #[derive(Debug, thiserror::Error)]
 enum CliError {
-    #[error("reset deletes every group of {whose} in {}: say --yes if that is meant", database.display())]
-    NotConfirmed { whose: String, database: PathBuf },
+    #[error("{0}: say --yes if that is meant")]
+    NotConfirmed(String),
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -250,7 +278,7 @@ enum CliError {
 impl CliError {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::NotConfirmed { .. }
+            Self::NotConfirmed(_)
             | Self::Explain(_)
             | Self::Ops(OpsError::Argument(_))
             | Self::Password(PasswordError::Length)
@@ -289,6 +317,8 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Serve(arguments) => serve(&arguments),
         Verb::Reset(arguments) => reset(&arguments),
+        Verb::Backup(arguments) => backup(&arguments),
+        Verb::Restore(arguments) => restore(arguments),
         Verb::Config(verb) => config(&verb),
         Verb::Identity(verb) => identity(&verb),
         Verb::Inventory(verb) => inventory(verb),
@@ -379,10 +409,35 @@ fn reset(arguments: &Reset) -> Result<(), CliError> {
     let project_id = project_id.transpose()?;
     let whose = project_id.map_or("every project".to_owned(), |id| format!("project {id}"));
     if !arguments.yes {
-        return Err(CliError::NotConfirmed { whose, database: settings.database.path });
+        let database = settings.database.path.display();
+        return Err(CliError::NotConfirmed(format!("reset deletes every group of {whose} in {database}")));
     }
     ops::reset(settings.store_options(), project_id)?;
     writeln!(io::stdout(), "every group of {whose} is gone; the audit log stays")?;
+    Ok(())
+}
+
+fn backup(arguments: &Backup) -> Result<(), CliError> {
+    let settings = arguments.settings.load()?;
+    ops::backup::back_up(&settings.database.path, &arguments.to)?;
+    let (to, from) = (arguments.to.display(), settings.database.path.display());
+    writeln!(io::stdout(), "{to} has {from} as it is now, without its key: keep that elsewhere")?;
+    Ok(())
+}
+
+fn restore(arguments: Restore) -> Result<(), CliError> {
+    let Restore { from, settings: place, key, yes } = arguments;
+    let settings = place.load()?;
+    telemetry::init(&settings.log);
+    let database = settings.database.path.display().to_string();
+    if !yes {
+        let (from, beside) = (from.display(), format!("{database}.replaced"));
+        let what = format!("restore puts {from} in the place of {database}, which is kept as {beside}");
+        return Err(CliError::NotConfirmed(what));
+    }
+    audit::verify_database(&from, audit::keys(key, &place)?)?;
+    ops::backup::restore(settings.store_options(), from.clone())?;
+    writeln!(io::stdout(), "{} is in the place of {database}", from.display())?;
     Ok(())
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn stream(
     stopping: Data<Stopping>,
     places: Data<Places>,
 ) -> Result<HttpResponse, ApiError> {
-    let place = Arc::clone(&places.0)
+    let seat = Arc::clone(&places.0)
         .try_acquire_owned()
         .map_err(|_full| Failure::TooManyStreams { streams_max: STREAMS_MAX })?;
     let permit = policy::permit_follow(operator.0);
@@ -77,13 +77,17 @@ pub(super) async fn stream(
         }
     };
     let sealed = store.sealed_up_to(&permit).await?;
-    let mut waiting = VecDeque::from([Bytes::from_static(b"retry: 1000\n\n")]);
+    // A reader that comes back before its first event comes back to here, too.
+    let place = store.records_after(&permit, after.saturating_sub(1), 1).await?;
+    let id = place.first().filter(|record| record.seq() == after).map(LoggedRecord::event).transpose()?;
+    let id = id.map_or(String::new(), |event| format!("id: {}\n", event.trace_id));
+    let mut waiting = VecDeque::from([Bytes::from(format!("{id}retry: 1000\n\n"))]);
     if after < sealed && request.headers().contains_key(LAST_EVENT_ID) {
         waiting.push_back(gap(after + 1, sealed));
     }
     let stopping = stopping.get_ref().clone();
     let state =
-        Reader { store, permit, after: after.max(sealed), waiting, committed, stopping, _place: place };
+        Reader { store, permit, after: after.max(sealed), waiting, committed, stopping, _place: seat };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))

@@ -131,6 +131,11 @@ pub enum Command {
         /// The schema that it has.
         to: i64,
     },
+    /// Write down that a backup was put in the database's place.
+    RestoreDatabase {
+        /// The SHA-256 of its file, in hex.
+        sha256: String,
+    },
     /// Go on with a log that is not the one that its newest checkpoint tells of.
     AcceptAuditLoss {
         /// What is wrong with it.
@@ -184,6 +189,7 @@ impl Command {
             | Self::StartService { .. }
             | Self::StopService
             | Self::MigrateDatabase { .. }
+            | Self::RestoreDatabase { .. }
             | Self::AcceptAuditLoss { .. }
             | Self::ChangeCheckpointKey { .. }
             | Self::SealSegment { .. } => None,

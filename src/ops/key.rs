@@ -3,7 +3,7 @@
 use super::{OpsError, on_store};
 use crate::access::policy;
 use crate::domain::command::Command;
-use crate::store::{OpenError, Options};
+use crate::store::{OpenError, Options, StoreError};
 
 /// Makes a new key, has the log say so, signed by both, and puts it in the place of the old one. A stop in the middle
 /// is settled at the next start.
@@ -19,7 +19,13 @@ pub fn rotate(options: &Options) -> Result<String, OpsError> {
             new: change.new.clone(),
             signed: Some(change.signed),
         };
-        store.apply(policy::permit_key_change(origin), command).await?;
+        if let Err(error) = store.apply(policy::permit_key_change(origin), command).await {
+            // The next start looks whether the log names it.
+            if !matches!(error, StoreError::OutcomeUnknown(_)) {
+                store.forget_next_key()?;
+            }
+            return Err(error.into());
+        }
         new = change.new;
         Ok(())
     })?;

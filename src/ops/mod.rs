@@ -1,6 +1,7 @@
 //! The offline verbs: what is done to a database that no service holds.
 
 pub mod audit;
+pub mod backup;
 pub mod explain;
 pub mod key;
 pub mod inventory;
@@ -30,6 +31,9 @@ pub enum OpsError {
     /// The database cannot be opened to write.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It is open, and cannot be written.
+    #[error("{0}")]
+    NotReady(String),
     /// There is no other key to sign with.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -72,7 +76,7 @@ pub(crate) fn on_store<T>(
     options: Options,
     work: impl AsyncFnOnce(&Store, Origin) -> Result<T, OpsError>,
 ) -> Result<T, OpsError> {
-    if !options.database.exists() {
+    if options.restore_from.is_none() && !options.database.exists() {
         return Err(OpsError::NoDatabase { database: options.database });
     }
     tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
@@ -81,7 +85,10 @@ pub(crate) fn on_store<T>(
         let (store, writer) = store::open(options, Clock::System, ids, Arc::new(Meter::default())).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let work = async {
-            let done = work(&store, origin).await;
+            let done = match store.readiness().await {
+                Ok(()) => work(&store, origin).await,
+                Err(reason) => Err(OpsError::NotReady(reason)),
+            };
             store.close().await;
             drop(stop);
             done

@@ -542,6 +542,7 @@ impl Settings {
                 every: Duration::from_secs(self.audit.checkpoint_every_s),
             },
             is_loss_accepted: false,
+            restore_from: None,
             trace_scan_max: store::TRACE_SCAN_MAX,
         }
     }

@@ -141,6 +141,12 @@ pub(crate) fn settle(path: &Path, signed_with: Option<&str>) -> Result<(), KeyEr
     }
 }
 
+/// Removes the next key.
+pub(crate) fn forget_next(path: &Path) -> Result<(), KeyError> {
+    let next = next_path(path);
+    remove(&next).map_err(|source| KeyError::Io { path: next, source })
+}
+
 /// The half of a key that everybody may know, as text.
 pub(crate) fn public(key: &SigningKey) -> String {
     key.verifying_key().to_string()

@@ -53,12 +53,19 @@ impl Log {
         Ok(Self { conn })
     }
 
-    /// Goes on as of now.
+    /// Lets go of the moment, which would keep the WAL from being emptied, until the log is [renewed](Self::renew).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn rest(&mut self) -> Result<(), StoreError> {
+        sqlite::log::end(&mut self.conn).await
+    }
+
+    /// Goes on as of now, after a rest.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn renew(&mut self) -> Result<(), StoreError> {
-        sqlite::log::end(&mut self.conn).await?;
         Ok(sqlite::log::begin(&mut self.conn).await?)
     }
 
@@ -89,6 +96,14 @@ impl Log {
     /// [`StoreError`].
     pub async fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StoreError> {
         sqlite::log::checkpoints(&mut self.conn).await
+    }
+
+    /// The checkpoint that was made last.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn newest_checkpoint(&mut self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        sqlite::log::newest_checkpoint(&mut self.conn).await
     }
 
     /// The place of the newest record; 0 without any.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is answered from a transaction that did not commit.
 
+pub mod backup;
 mod cache;
 mod checkpoint_file;
 mod key_file;
@@ -15,6 +16,7 @@ mod writer;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -72,6 +74,8 @@ pub struct Options {
     pub checkpoints: CheckpointRules,
     /// Whether a log is gone on with that is not the one that its newest checkpoint tells of.
     pub is_loss_accepted: bool,
+    /// A backup that is put in the database's place first.
+    pub restore_from: Option<PathBuf>,
     /// How long records are looked through for one listing; [`TRACE_SCAN_MAX`].
     pub trace_scan_max: Duration,
 }
@@ -93,6 +97,12 @@ impl Options {
 /// Why the database could not be opened to write.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// There is one that was replaced before, and it is kept.
+    #[error("{} is there from a restore before: move it away first", replaced.display())]
+    AlreadyReplaced {
+        /// The database that was replaced.
+        replaced: PathBuf,
+    },
     /// Another process has it.
     #[error(
         "another ecs-groupd (process {holder}) holds {}: stop that one first, or use another --database",
@@ -160,6 +170,12 @@ pub enum OpenError {
     /// What stands in the database does not fit together.
     #[error("the database is damaged: {0}")]
     Damaged(StoreError),
+    /// What was lost is in the middle of the log, so that nothing can be written behind it.
+    #[error(
+        "the audit log was cut or changed: {0}, which cannot be gone on with; put the right file back, or a backup \
+         with `ecs-groupd restore`"
+    )]
+    Ruined(String),
     /// SQLite refused.
     #[error("cannot open the database: {0}")]
     Database(String),
@@ -278,6 +294,7 @@ pub struct Store {
     tokens: Cache<SecretDigest, Option<Arc<Session>>>,
     temporary_keys: Cache<AccessKeyId, Option<Arc<TemporaryKey>>>,
     writer_failure: Arc<OnceLock<String>>,
+    is_unsigned: Arc<AtomicBool>,
 }
 
 /// How many groups are kept in memory: 0.2 kB each, and 1.4 kB with the longest name and 16 members.
@@ -319,6 +336,7 @@ pub async fn open(
         tokens: Cache::new(TOKENS_CACHED),
         temporary_keys: Cache::new(TOKENS_CACHED),
         writer_failure: Arc::clone(&writer_failure),
+        is_unsigned: Arc::default(),
     };
     let shared = writer::Shared {
         meter,
@@ -326,6 +344,7 @@ pub async fn open(
         refusals: Arc::clone(&store.refusals),
         failure: writer_failure,
         committed: commit,
+        is_unsigned: Arc::clone(&store.is_unsigned),
     };
     let writer = Writer::open(options, jobs, clock, ids, shared).await?;
     Ok((store, writer))
@@ -539,6 +558,14 @@ impl Store {
             .map_err(|error| error.to_string())
     }
 
+    /// What the operator should look after, though attempts are answered.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        self.is_unsigned.load(Ordering::Relaxed).then_some(
+            "the audit log is not signed: its file of checkpoints cannot be written, as the service's log says",
+        )
+    }
+
     /// How many records the log has: a new number after each commit that added some.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<u64> {
@@ -592,6 +619,14 @@ impl Store {
     /// [`KeyError`].
     pub fn next_key(&self) -> Result<KeyChange, KeyError> {
         key_file::make_next(&self.database, &self.key)
+    }
+
+    /// Forgets the next key, which the log does not name.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn forget_next_key(&self) -> Result<(), KeyError> {
+        key_file::forget_next(&self.key)
     }
 
     /// Closes the read connections; the writer closes its own when it stops.

@@ -12,7 +12,7 @@ use sqlx::SqliteConnection;
 
 use super::checkpoint_file::CheckpointFile;
 use super::sqlite::audit::{self, StoredCheckpoint};
-use super::sqlite::open::{beside, give_to_owner_of};
+use super::sqlite::open::{beside, give_to_owner_of, sync_folder_of};
 use super::sqlite::trace;
 use super::trace::first_place;
 use super::{Store, StoreError};
@@ -127,6 +127,8 @@ impl Store {
         let io = |source| SealError::Io { file: file.to_owned(), source };
         fs::create_dir_all(folder).map_err(io)?;
         give_to_owner_of(&self.database, folder).map_err(io)?;
+        // Before the rows go, the folder must be where they went.
+        sync_folder_of(folder).map_err(io)?;
         let left = Left::of(folder, start.size() + 1, end.size).map_err(io)?;
         for unfinished in &left.unfinished {
             fs::remove_file(unfinished).map_err(io)?;

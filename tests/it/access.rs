@@ -161,7 +161,9 @@ fn another_project_is_denied_and_recorded_once_under_the_callers_own_when_someth
             assert_eq!(record["asked"], json!({ "project_id": asked }));
             assert_eq!(record["reason"], json!({ "name": "other_project", "message": null }));
             assert_eq!(record["actor"]["user_id"], dev::USER_ID);
-            assert_eq!(record["resource"], json!({ "type": "server_group", "id": null, "name": null }));
+            let named = "5bbcc3c4-1da2-4437-a48a-66f15b1b13f9";
+            let named = path.contains(named).then_some(named);
+            assert_eq!(record["resource"], json!({ "type": "server_group", "id": named, "name": null }));
             assert_eq!(app.client.list_ids(), Vec::<String>::new());
         }
     }
@@ -367,6 +369,7 @@ fn commands() -> Vec<(Command, Permit)> {
         Command::StartService { version: "0.1.0".to_owned() },
         Command::StopService,
         Command::MigrateDatabase { from: 5, to: 6 },
+        Command::RestoreDatabase { sha256: "ab".repeat(32) },
         Command::AcceptAuditLoss { reason: "fewer".to_owned(), expected_size: 9, found_size: 8 },
         Command::ChangeCheckpointKey { old: None, new: "key".to_owned(), signed: None },
         Command::SealSegment { first: 1, last: 1_000_000, file: "1-1000000.ndjson".to_owned(), digest },
@@ -392,6 +395,7 @@ fn commands() -> Vec<(Command, Permit)> {
                 Command::StartService { .. } => policy::permit_start(ORIGIN),
                 Command::StopService => policy::permit_stop(ORIGIN),
                 Command::MigrateDatabase { .. } => policy::permit_migration(ORIGIN),
+                Command::RestoreDatabase { .. } => policy::permit_restore(ORIGIN),
                 Command::AcceptAuditLoss { .. } => policy::permit_loss(ORIGIN),
                 Command::ChangeCheckpointKey { .. } => policy::permit_key_change(ORIGIN),
                 Command::SealSegment { .. } => policy::permit_sealing(ORIGIN),

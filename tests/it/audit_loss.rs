@@ -351,12 +351,17 @@ fn shorten(left: &Left, by: usize) {
 }
 
 #[test]
-fn a_file_of_checkpoints_that_lacks_more_than_a_crash_can_take_is_noticed() {
-    let left = Left::new();
-    shorten(&left, 2);
-    // The records are as they were, so nothing else is said of them.
-    assert_doubted(&left, "ends with a checkpoint of 7 records");
-    assert_gone_on_with(&left, "ends with a checkpoint of 7 records", RECORDS, false);
+fn an_older_copy_of_the_file_of_checkpoints_is_caught_up_with() {
+    for by in 1..=4 {
+        let left = Left::new();
+        let before = lines_of(&left.at(".checkpoints"));
+        shorten(&left, by);
+        let process = left.serve(&[]);
+        assert_eq!(process.client.get("/readyz").status, 200);
+        assert_eq!(process.terminate(), Some(0));
+        assert_eq!(lines_of(&left.at(".checkpoints"))[..before.len()], before, "without the last {by}");
+        assert_verified(&left.at(""), "caught up with");
+    }
 }
 
 #[test]
@@ -456,17 +461,30 @@ fn a_record_missing_in_the_middle_cannot_be_gone_on_with() {
     let refused = left.refused(&[FLAG]);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("the record 13 is missing"), "{said}");
-    // With the last one gone as well, the edge tells so much that nothing is served.
+    assert!(said.contains("record 13 is missing, and others stand behind it"), "{said}");
+    assert!(said.contains("put the right file back, or a backup with `ecs-groupd restore`"), "{said}");
+    // With the last one gone as well, it is still served to read.
     left.meddle(|conn| {
         conn.execute("delete from audit_record where seq in (5, 14)", []).unwrap();
     });
-    for arguments in [&[][..], &[FLAG]] {
-        let refused = left.refused(arguments);
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{said}");
-        assert!(said.contains("the record 5 is missing"), "{said}");
-    }
+    assert_doubted(&left, "record 5 is missing, and others stand behind it");
+    let refused = left.refused(&[FLAG]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("record 5 is missing, and others stand behind it"), "{said}");
+}
+
+#[test]
+fn a_table_of_keys_that_was_emptied_is_noticed_and_cannot_be_gone_on_with() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_key", []).unwrap();
+    });
+    assert_doubted(&left, "a record names the key that it is signed with, and the table of keys does not");
+    let refused = left.refused(&[FLAG]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the table of keys does not, which cannot be gone on with"), "{said}");
 }
 
 #[test]
@@ -550,7 +568,7 @@ fn notes_of(database: &Path) -> Vec<String> {
 
 /// Checks that the verifier finds nothing wrong with the log, nor with the groups and members.
 #[track_caller]
-fn assert_verified(database: &Path, when: &str) {
+pub fn assert_verified(database: &Path, when: &str) {
     let log = Which::Database { database: database.to_owned(), state: true };
     let mut told = Vec::new();
     let is_good = verify(&Ask { log, keys: keys_of(database), checkpoint: None }, &mut told).unwrap();

@@ -359,8 +359,18 @@ fn a_file_that_cannot_be_written_holds_nothing_up_and_is_caught_up_with() {
     }
     assert_eq!(process.client.get("/readyz").status, 200);
     assert_eq!(rows_of(&database).len(), before + 1, "no other before this one is outside");
+    // It is tried again once a second; the operator is told once, and `/readyz` tells as long as it lasts.
+    let ready = loop {
+        let ready = process.client.get("/readyz");
+        assert_eq!(ready.status, 200);
+        if ready.json()["reason"].is_string() {
+            break ready;
+        }
+        process.client.create("another");
+    };
+    assert!(ready.text.contains("its file of checkpoints cannot be written"), "{}", ready.text);
     let said = std::fs::read_to_string(&log).unwrap();
-    assert!(said.contains("a checkpoint was not written, and waits"), "{said}");
+    assert_eq!(said.matches("a checkpoint was not written, and waits").count(), 1, "{said}");
     assert!(said.contains("ecs-groupd.db.checkpoints"), "{said}");
 
     std::fs::remove_dir(&file).unwrap();
@@ -370,8 +380,11 @@ fn a_file_that_cannot_be_written_holds_nothing_up_and_is_caught_up_with() {
         std::thread::yield_now();
     }
     check_checkpoints(&database);
+    assert_eq!(process.client.get("/readyz").json()["reason"], Value::Null);
     assert_eq!(process.terminate(), Some(0));
     check_checkpoints(&database);
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(said.matches("the file of checkpoints can be written again").count(), 1, "{said}");
 }
 
 #[test]

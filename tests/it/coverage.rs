@@ -506,7 +506,7 @@ fn the_key_is_named_once_and_each_start_and_stop_has_one_record() {
     let app = TestApp::start();
     let database = app.database();
     let told_all = || all_records(&database).iter().map(told).collect::<Vec<_>>();
-    let key = "service operator ecs-groupd:audit:changeKey done - -";
+    let key = "service service ecs-groupd:audit:changeKey done - -";
     let (start, stop) = (
         "service service ecs-groupd:service:start done - -",
         "service service ecs-groupd:service:stop done - -",
@@ -576,7 +576,7 @@ fn a_database_of_an_older_schema_is_migrated_with_one_record_and_its_log_signed(
         let before: Vec<Value> = old.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(records[..count], before);
         let expected = [
-            "service operator ecs-groupd:audit:changeKey done - -",
+            "service service ecs-groupd:audit:changeKey done - -",
             "service service ecs-groupd:database:migrate done - -",
             "service service ecs-groupd:service:start done - -",
         ];

@@ -229,6 +229,7 @@ fn a_trace_is_exactly_what_the_record_tells() {
                 "trace_name": "deleteServerGroup",
                 "trace_rating": "warning",
                 "operation_id": "DeleteServerGroup",
+                "resource_id": group,
                 "response": { "error": { "reason": "not_allowed", "project_id": HERE } },
                 "code": "403",
             }),

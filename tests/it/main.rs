@@ -11,6 +11,7 @@
 mod access;
 mod audit_loss;
 mod authz;
+mod backup;
 mod bad_input;
 mod batch;
 mod checkpoint;

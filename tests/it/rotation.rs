@@ -20,6 +20,7 @@ use ecs_groupd::store::{self, KeyChange, Options, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::audit_loss::assert_verified;
 use crate::checkpoint::{DATABASE, lines_of};
 use crate::harness::{NOW, Process, all_records, store_options, write_secret};
 
@@ -120,10 +121,14 @@ async fn killed_after<T>(database: &Path, work: impl AsyncFnOnce(&Store) -> T) -
     let meter = Arc::new(Meter::default());
     let opened = store::open(options(database), Clock::fixed(NOW), Ids::seeded(7), meter).await.unwrap();
     let (store, writer) = opened;
-    tokio::select! {
+    let done = tokio::select! {
         ended = writer.run(pending()) => panic!("the writer ended by itself: {ended:?}"),
         done = work(&store) => done,
-    }
+    };
+    // Whatever the next start makes of it.
+    let database = database.to_owned();
+    tokio::task::spawn_blocking(move || assert_verified(&database, "killed")).await.unwrap();
+    done
 }
 
 /// The steps of a rotation up to the record, which the old key and the new one sign.
@@ -268,6 +273,18 @@ async fn the_next_rotation_settles_the_one_before_too() {
     let new = place.rotate();
     assert_eq!(place.changes().pop().unwrap()["asked"]["old"], first.new);
     place.assert_signs(&new, &before);
+}
+
+#[test]
+fn a_log_in_doubt_keeps_its_key_and_says_why() {
+    let place = Place::left();
+    std::fs::remove_file(place.at(".checkpoints")).unwrap();
+    let refused = command(&ROTATE).current_dir(place.folder.path()).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("the audit log was cut or changed: "), "{said}");
+    assert!(said.contains("ecs-groupd.db.checkpoints is missing"), "{said}");
+    assert!(!place.at(".key.new").exists());
 }
 
 #[test]

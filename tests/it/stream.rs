@@ -32,6 +32,8 @@ enum Event {
 
 /// A reader, as an `EventSource` is one.
 struct Reader {
+    /// The record that it goes on behind, if it comes back before the next one.
+    begins_behind: Option<String>,
     lines: BufReader<Chunks>,
 }
 
@@ -119,8 +121,11 @@ impl Reader {
         {
             assert!(head.contains(&format!("{header}\r\n")), "{head}");
         }
-        let mut reader = Self { lines: BufReader::new(Chunks { connection, left: 0 }) };
-        assert_eq!(reader.paragraph(), Some(vec!["retry: 1000".to_owned()]), "a reader comes back soon");
+        let mut reader = Self { begins_behind: None, lines: BufReader::new(Chunks { connection, left: 0 }) };
+        let mut first = reader.paragraph().unwrap();
+        assert_eq!(first.pop().as_deref(), Some("retry: 1000"), "a reader comes back soon");
+        reader.begins_behind = first.pop().map(|id| id.strip_prefix("id: ").unwrap().to_owned());
+        assert_eq!(first, Vec::<String>::new());
         reader
     }
 
@@ -275,6 +280,21 @@ fn over_stops_and_kills_a_reader_that_comes_back_misses_nothing() {
     let all = logged(&folder.path().join(DATABASE));
     assert_eq!(told, all[..told.len()]);
     assert_eq!(told.len(), all.len() - 1, "but for the stop, which is recorded when nobody reads any more");
+}
+
+#[test]
+fn a_reader_that_comes_back_before_its_first_record_misses_nothing() {
+    let app = TestApp::start();
+    app.client.create("before");
+    let before = logged(&app.database());
+    let reader = Reader::live(&app);
+    assert_eq!(reader.begins_behind.as_ref(), before.last());
+    let begins_behind = reader.begins_behind.clone().unwrap();
+    let app = TestApp::start_in(app.stop(), |_| {});
+    assert_eq!(reader.rest(), Vec::<String>::new());
+    let since = &logged(&app.database())[before.len()..];
+    assert_eq!(Reader::behind(&app, &begins_behind).ids(since.len()), since);
+    assert!(since.len() >= 2, "the stop and the start");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ecs_groupd::audit::segment::SegmentWriter;
 use ecs_groupd::audit::tree::Edge;
 use ecs_groupd::ops::audit::verify::{Ask, Which, verify};
 use ecs_groupd::ops::audit::{AuditError, Keys};
+use ecs_groupd::store::log::Log;
 use rusqlite::{Connection, params};
 use serde_json::json;
 use tempfile::TempDir;
@@ -405,6 +406,27 @@ fn an_accepted_loss_excuses_the_checkpoints_of_what_was_lost_and_no_others() {
 }
 
 #[test]
+fn the_key_that_signs_now_vouches_for_those_that_agreed_to_it() {
+    let mut log = sample();
+    log.rotate(key(7));
+    log.checkpoint();
+    let newest = log.key.verifying_key().to_string();
+    assert!(Case::export(&log.export(), &newest).is_good().contains("covered      up to record 24"));
+    for other in [key(1), key(2)] {
+        Case::export(&log.export(), &other.verifying_key().to_string()).is_good();
+    }
+    // But not for one that was given up.
+    let mut log = sample();
+    log.accept_loss(23, 23);
+    log.replace_key(key(5));
+    log.checkpoint();
+    let told = Case::export(&log.export(), &key(5).verifying_key().to_string()).is_good();
+    assert!(told.contains("covered      up to record 25"), "{told}");
+    let (is_good, told) = Case::export(&log.segment(1, 23), &key(5).verifying_key().to_string()).told();
+    assert!(!is_good && told.contains("which is no key that is trusted here"), "{told}");
+}
+
+#[test]
 fn a_key_that_is_lost_can_be_replaced_only_where_a_loss_was_accepted() {
     let mut log = sample();
     log.accept_loss(23, 23);
@@ -430,7 +452,17 @@ fn a_checkpoint_that_was_kept_elsewhere_must_be_reproduced() {
     // A file of them, the last line torn.
     keep(&format!("{}\n{}", json!(older), r#""ecs-groupd/te"#));
     assert!(case.is_good().contains("compared     1 checkpoint in kept\n"));
-    keep("nonsense\n");
+    // What a shell or an editor makes of its end.
+    for kept in [older.trim_end().to_owned(), format!("{older}\n")] {
+        keep(&kept);
+        assert!(case.is_good().contains("compared     1 checkpoint in kept\n"));
+    }
+    for nothing in ["", "nonsense\n", "\"nonsense\"\n"] {
+        keep(nothing);
+        let error = verify(&case.ask, &mut Vec::new()).unwrap_err();
+        assert!(matches!(error, AuditError::NoCheckpointIn(_)), "{error}");
+    }
+    keep(&format!("\"nonsense\"\n{}\n", json!(older)));
     case.is_bad("checkpoint in line 1 of kept: is no checkpoint, or was changed so that it is none any more");
     let mut other = LogBuilder::new();
     other.create("another log");
@@ -453,16 +485,63 @@ fn without_anything_outside_the_database_a_warning_says_so() {
 }
 
 #[test]
-fn a_log_without_checkpoints_is_told_to_be_signed_by_nobody() {
-    let mut log = LogBuilder::new();
+fn a_log_that_nobody_ever_signed_is_told_to_be_one() {
+    let mut log = LogBuilder { rows: vec![], keys: vec![], edge: Edge::default(), ..LogBuilder::new() };
+    assert_eq!(Case::new(&log).is_good(), "verified: the audit log has no records\n");
     log.create("web");
     let case = Case::new(&log);
     std::fs::remove_file(case.at("log.db.key")).unwrap();
     let told = case.is_good();
     assert!(told.starts_with("warning: no checkpoint covers any record"), "{told}");
-    let empty =
-        Case::new(&LogBuilder { rows: vec![], keys: vec![], edge: Edge::default(), ..LogBuilder::new() });
-    assert_eq!(empty.is_good(), "verified: the audit log has no records\n");
+}
+
+#[test]
+fn checkpoints_that_were_all_taken_away_are_missed() {
+    let case = Case::new(&sample()).tamper("delete from audit_checkpoint");
+    std::fs::remove_file(case.at("log.db.checkpoints")).unwrap();
+    case.is_bad(&format!(
+        "record 1 names the key {}, which signs at once, and no checkpoint is left: they were taken away",
+        key(1).verifying_key()
+    ));
+}
+
+#[test]
+fn what_is_said_to_be_sealed_must_have_been_and_be_vouched_for() {
+    // Deleted up to a checkpoint, as if it had been sealed.
+    let mut log = sample();
+    log.seal_untold(9);
+    let case = Case::new(&log).without_state();
+    case.is_bad(
+        "audit_edge: its sealed part ends with record 9, and the records tell that it ends with record 0",
+    );
+    // Everything rewritten behind hashes that nobody can check.
+    let mut log = sample();
+    log.seal(22);
+    log.sealed = Edge::from_parts(22, &[7; 3 * 32]).unwrap();
+    log.edge = log.sealed.clone();
+    for row in &log.rows[22..] {
+        log.edge.push(row.leaf);
+    }
+    let mut case = Case::new(&log).without_state();
+    let unproven = "records 1\u{2013}22 are not here, and no checkpoint behind them vouches for the hashes in their place";
+    case.is_bad(unproven);
+    // One that was kept elsewhere is not passed over.
+    case.ask.checkpoint = Some(case.at("kept"));
+    std::fs::write(case.at("kept"), &sample().checkpoints[2].note).unwrap();
+    case.is_bad(
+        "checkpoint in line 1 of kept of size 21: it cannot be compared, as its records are not here: put the sealed \
+         segments where they belong",
+    );
+}
+
+#[test]
+fn a_database_that_is_reached_through_a_link_has_its_key_and_checkpoints() {
+    let case = Case::new(&sample());
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(case.at("log.db"), elsewhere.path().join("link.db")).unwrap();
+    let verified = run(elsewhere.path(), &["audit", "verify", "--database", "link.db"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    assert!(out(&verified).contains("compared     3 checkpoints in "), "{}", out(&verified));
 }
 
 #[test]
@@ -520,7 +599,7 @@ fn sealed_segments_are_verified_with_the_database_and_missing_ones_are_told() {
     // One that is not sealed yet, and what is none, are passed over.
     std::fs::write(case.at(&name(17, 21)), log.segment(17, 21)).unwrap();
     std::fs::write(case.at("log.db.segments/README"), "mine").unwrap();
-    assert!(case.is_good().contains("records      1\u{2013}23 (23)"));
+    assert!(case.is_good().contains("records      1\u{2013}24 (24)"));
 
     let bad = String::from_utf8(log.segment(10, 16)).unwrap().replace("vm", "VM");
     std::fs::write(case.at(&name(10, 16)), bad).unwrap();
@@ -538,7 +617,8 @@ fn sealed_segments_are_verified_with_the_database_and_missing_ones_are_told() {
 
     std::fs::remove_dir_all(case.at("log.db.segments")).unwrap();
     let told = case.is_good();
-    assert!(told.contains("records      17\u{2013}23 (7)"), "{told}");
+    assert!(told.contains("records      17\u{2013}24 (8)"), "{told}");
+    assert!(told.contains("verified: of the records that are here, every record is as it was"), "{told}");
     assert!(told.contains("reproduced; 2 signatures in front of record 17"), "{told}");
     let sql = "update audit_edge set sealed_hashes = zeroblob(32)";
     case.tamper(sql).is_bad(
@@ -639,6 +719,16 @@ fn an_export_of_a_database_verifies_without_it() {
     assert_eq!(at(&["audit", "export", "--database", "log.db"]).stdout, sample().export());
     let verified = at(&["audit", "verify", "--export", "log.ndjson", "--key", "log.db.key"]);
     assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    std::fs::write(case.at("elsewhere.ndjson"), "").unwrap();
+    std::os::unix::fs::symlink("elsewhere.ndjson", case.at("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(case.at("pipe")).status().unwrap().success());
+    let reader = Command::new("cat").arg(case.at("pipe")).stdout(Stdio::piped()).spawn().unwrap();
+    for target in ["link", "pipe"] {
+        let exported = at(&["audit", "export", "--database", "log.db", "--output", target]);
+        assert_eq!(exported.status.code(), Some(0), "{target}: {}", err(&exported));
+    }
+    assert!(std::fs::read(case.at("elsewhere.ndjson")).unwrap() == sample().export(), "through the link");
+    assert!(reader.wait_with_output().unwrap().stdout == sample().export(), "into the pipe");
     let refused = at(&["audit", "export", "--database", "log.db", "--output", "no/where"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).starts_with("ecs-groupd: cannot open no/where: "), "{}", err(&refused));
@@ -676,7 +766,10 @@ fn a_proof_convinces_without_the_database_and_no_changed_one_does() {
     assert_eq!(at(&["audit", "check-proof", "proof", "--key", "keys"]).status.code(), Some(1));
 
     for (id, says) in [
-        (log.trace_id(23), "no checkpoint covers record 23 yet: the newest one is of size 21"),
+        (
+            log.trace_id(23),
+            "no checkpoint covers record 23 yet, the newest one is of size 21: a running service",
+        ),
         ("00000000-0007-8000-8000-000000000000".to_owned(), "no record has the trace id"),
         ("00000000-0012-8000-8000-000000000000".to_owned(), "no record has the trace id"),
         ("nonsense".to_owned(), "no record has the trace id \"nonsense\""),
@@ -685,6 +778,17 @@ fn a_proof_convinces_without_the_database_and_no_changed_one_does() {
         assert_eq!(refused.status.code(), Some(1));
         assert!(err(&refused).contains(says), "{}", err(&refused));
     }
+}
+
+#[test]
+fn a_sealed_record_whose_segment_is_away_is_told_to_be_there() {
+    let mut log = sample();
+    log.seal(9);
+    let case = Case::new(&log);
+    let refused = run(case.folder.path(), &["audit", "prove", &log.trace_id(4), "--database", "log.db"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let says = "record 4 was sealed, and its segment is not here: put it back into log.db.segments";
+    assert!(err(&refused).contains(says), "{}", err(&refused));
 }
 
 #[test]
@@ -712,11 +816,12 @@ fn the_public_key_is_shown_for_those_who_verify_elsewhere() {
     let at = |arguments: &[&str]| run(case.folder.path(), arguments);
     let vkey = key(2).verifying_key();
     let shown = at(&["audit", "key", "--database", "log.db"]);
-    assert_eq!((out(&shown), err(&shown)), (format!("{vkey}\n"), String::new()));
+    let both = format!("{vkey}\n{}\n", key(1).verifying_key());
+    assert_eq!((out(&shown), err(&shown)), (both.clone(), String::new()));
     std::fs::rename(case.at("log.db.key"), case.at("other")).unwrap();
     std::fs::write(case.at("settings.toml"), "audit.key = 'other'").unwrap();
     let configured = at(&["audit", "key", "--database", "log.db", "--config", "settings.toml"]);
-    assert_eq!(out(&configured), format!("{vkey}\n"), "{}", err(&configured));
+    assert_eq!(out(&configured), both, "{}", err(&configured));
     let verified = at(&["audit", "verify", "--database", "log.db", "--config", "settings.toml"]);
     assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
     let missing = at(&["audit", "key", "--database", "log.db"]);
@@ -978,4 +1083,22 @@ fn the_vectors_are_what_the_builder_makes_and_each_is_told_for_what_it_is() {
         let first = if is_good { &told[..] } else { told.lines().next().unwrap() };
         assert!(first.contains(says), "{file}: {told}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_rests_does_not_keep_the_wal_from_being_emptied() {
+    let case = Case::new(&sample());
+    let conn = Connection::open(case.at("log.db")).unwrap();
+    let is_emptied =
+        || conn.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0)).unwrap() == 0;
+    let write = || conn.execute_batch("update project set group_count = group_count + 1").unwrap();
+    assert!(is_emptied());
+    write();
+    let mut log = Log::open(&case.at("log.db")).await.unwrap();
+    assert!(!is_emptied(), "it holds its moment");
+    log.rest().await.unwrap();
+    assert!(is_emptied());
+    log.renew().await.unwrap();
+    assert_eq!(log.newest_seq().await.unwrap(), 23);
+    log.close().await;
 }

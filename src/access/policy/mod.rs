@@ -10,7 +10,7 @@ use self::condition::Circumstances;
 use self::document::{Effect, PolicyDocument};
 use crate::access::action::{Action, GrantedBy};
 use crate::access::principal::{Actor, Origin, Principal, User};
-use crate::domain::id::ProjectId;
+use crate::domain::id::{GroupId, ProjectId};
 use crate::domain::rules::Quota;
 use crate::domain::time::Timestamp;
 
@@ -34,8 +34,24 @@ pub struct Denied {
     pub action: Action,
     /// On which project; `None` when the URL's text was no project id, or named none.
     pub on: Option<ProjectId>,
+    /// The group that the URL names, if it names one; whether it is there was not looked at.
+    pub group_id: Option<GroupId>,
     /// Why not.
     pub reason: DeniedReason,
+}
+
+impl Denied {
+    /// A caller who may not do something on no project, or something that is not about a group.
+    #[must_use]
+    pub fn new(
+        who: &Principal,
+        origin: Origin,
+        action: Action,
+        on: Option<ProjectId>,
+        reason: DeniedReason,
+    ) -> Box<Self> {
+        Box::new(Self { principal: who.clone(), origin, action, on, group_id: None, reason })
+    }
 }
 
 /// Why a caller may not.
@@ -138,7 +154,7 @@ pub fn permit_by(
     on: Option<ProjectId>,
     now: Timestamp,
 ) -> Result<Permit, Box<Denied>> {
-    let denied = |reason| Err(Box::new(Denied { principal: who.clone(), origin, action, on, reason }));
+    let denied = |reason| Err(Denied::new(who, origin, action, on, reason));
     let Some(project) = who.project.as_ref().filter(|project| on == Some(project.project_id)) else {
         return denied(DeniedReason::OtherProject);
     };
@@ -173,8 +189,7 @@ pub fn permit_oneself(who: &Principal, origin: Origin, action: Action) -> Result
     if action.row().granted_by == GrantedBy::Oneself {
         return Ok(Permit { actor: Actor::User(who.clone()), origin, action, project_id: None });
     }
-    let reason = DeniedReason::OperatorOnly;
-    Err(Box::new(Denied { principal: who.clone(), origin, action, on: None, reason }))
+    Err(Denied::new(who, origin, action, None, DeniedReason::OperatorOnly))
 }
 
 /// Permits a caller to take back a token of `holder`: its own, or as the root of an account any of that account.
@@ -185,8 +200,7 @@ pub fn permit_revoke(who: &Principal, origin: Origin, holder: &User) -> Result<P
     if has_authority_over(who, holder) {
         return permit_oneself(who, origin, Action::RevokeToken);
     }
-    let (action, reason) = (Action::RevokeToken, DeniedReason::NotOnesOwn);
-    Err(Box::new(Denied { principal: who.clone(), origin, action, on: None, reason }))
+    Err(Denied::new(who, origin, Action::RevokeToken, None, DeniedReason::NotOnesOwn))
 }
 
 /// Whether a caller may see and revoke the tokens of `holder`.
@@ -265,6 +279,12 @@ pub const fn permit_migration(origin: Origin) -> Permit {
     Permit { actor: Actor::Service, origin, action: Action::MigrateDatabase, project_id: None }
 }
 
+/// Permits the operator of this machine, who holds the database's lock, to put a backup in its place.
+#[must_use]
+pub const fn permit_restore(origin: Origin) -> Permit {
+    Permit { actor: Actor::Operator, origin, action: Action::RestoreDatabase, project_id: None }
+}
+
 /// Permits the operator of this machine, who said `--accept-audit-loss`, to go on with the log as it is.
 #[must_use]
 pub const fn permit_loss(origin: Origin) -> Permit {
@@ -275,6 +295,12 @@ pub const fn permit_loss(origin: Origin) -> Permit {
 #[must_use]
 pub const fn permit_key_change(origin: Origin) -> Permit {
     Permit { actor: Actor::Operator, origin, action: Action::ChangeCheckpointKey, project_id: None }
+}
+
+/// Permits the service itself to sign with the first key of a log, or with one in the place of a key that is lost.
+#[must_use]
+pub const fn permit_own_key(origin: Origin) -> Permit {
+    Permit { actor: Actor::Service, origin, action: Action::ChangeCheckpointKey, project_id: None }
 }
 
 /// Permits the service itself to delete what it has sealed.

@@ -60,6 +60,7 @@ pub(super) const fn trace_name(action: Action) -> Option<&'static str> {
         Action::StartService => "startService",
         Action::StopService => "stopService",
         Action::MigrateDatabase => "migrateDatabase",
+        Action::RestoreDatabase => "databaseRestore",
         Action::AcceptAuditLoss => "acceptAuditLoss",
         Action::ChangeCheckpointKey => "changeCheckpointKey",
         Action::SealSegment => "sealSegment",
@@ -408,6 +409,7 @@ mod tests {
             "CTS auditLog acceptAuditLoss normal SystemAction -",
             "CTS auditLog changeCheckpointKey normal SystemAction -",
             "CTS auditLog sealSegment normal SystemAction -",
+            "ECS database databaseRestore normal SystemAction -",
         ];
         assert_eq!(lines, expected);
     }

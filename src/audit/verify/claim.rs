@@ -1,13 +1,13 @@
 //! The checkpoints that the log is to reproduce.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Loss;
 use super::finding::{CheckpointFault, Finding, Since};
 use super::key::Keyring;
-use crate::audit::checkpoint::Checkpoint;
-use crate::audit::note::VerifyingKey;
-use crate::audit::tree::Edge;
+use crate::audit::checkpoint::{Checkpoint, CheckpointError};
+use crate::audit::note::{NoteError, VerifyingKey};
+use crate::audit::tree::{self, Edge};
 
 /// Where a checkpoint stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,12 +52,14 @@ pub(super) struct Judged {
     /// What it claims; `None` when it is no checkpoint.
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) verdict: Verdict,
+    /// The root of the log at its size, and which records may have been changed, while it is not known who signed it.
+    unsettled: Option<(tree::Hash, Since)>,
 }
 
 impl Judged {
     pub(super) fn new(claim: Claim) -> Self {
         let checkpoint = Checkpoint::claimed(&claim.note);
-        Self { claim, checkpoint, verdict: Verdict::Pending }
+        Self { claim, checkpoint, verdict: Verdict::Pending, unsettled: None }
     }
 
     pub(super) fn size(&self) -> Option<u64> {
@@ -70,34 +72,52 @@ impl Judged {
     }
 
     /// Compares it with the log at its size.
-    pub(super) fn compare(&mut self, edge: &Edge, since: Since, keys: &Keyring) {
-        self.verdict = match self.signer(keys) {
+    pub(super) fn compare(&mut self, edge: &Edge, since: Since, keys: &Keyring, opened: &mut Opened) {
+        self.judge(edge.root(), since, keys, opened);
+        if let Verdict::Bad(CheckpointFault::Note(CheckpointError::Note(NoteError::UnknownKey))) =
+            &self.verdict
+        {
+            self.unsettled = Some((edge.root(), since));
+        }
+    }
+
+    /// Judges it once more by the keys that the log told of behind it.
+    pub(super) fn judge_again(&mut self, keys: &Keyring, opened: &mut Opened) {
+        if let Some((root, since)) = self.unsettled.take() {
+            self.judge(root, since, keys, opened);
+        }
+    }
+
+    fn judge(&mut self, root: tree::Hash, since: Since, keys: &Keyring, opened: &mut Opened) {
+        self.verdict = match self.signer(keys, opened) {
             Err(fault) => Verdict::Bad(fault),
-            Ok((checkpoint, _)) if checkpoint.root != edge.root() => {
-                Verdict::Bad(CheckpointFault::Root { since })
-            }
+            Ok((checkpoint, _)) if checkpoint.root != root => Verdict::Bad(CheckpointFault::Root { since }),
             Ok((_, signer)) => Verdict::Good(signer),
         };
     }
 
     /// It is of a size that is not here: it can only be looked at by itself.
-    pub(super) fn look_at(&mut self, keys: &Keyring) {
-        self.verdict = match self.signer(keys) {
+    pub(super) fn look_at(&mut self, keys: &Keyring, opened: &mut Opened) {
+        self.verdict = match self.signer(keys, opened) {
             Err(fault) => Verdict::Bad(fault),
             Ok(_) => Verdict::Earlier,
         };
     }
 
     /// The log ended before its size.
-    pub(super) fn end(&mut self, last: u64, keys: &Keyring) {
-        self.verdict = Verdict::Bad(match self.signer(keys) {
+    pub(super) fn end(&mut self, last: u64, keys: &Keyring, opened: &mut Opened) {
+        self.verdict = Verdict::Bad(match self.signer(keys, opened) {
             Err(fault) => fault,
             Ok(_) => CheckpointFault::Beyond { last },
         });
     }
 
-    fn signer(&self, keys: &Keyring) -> Result<(Checkpoint, VerifyingKey), CheckpointFault> {
-        let (checkpoint, signer) = Checkpoint::open(&self.claim.note, keys.known())?;
+    fn signer(
+        &self,
+        keys: &Keyring,
+        opened: &mut Opened,
+    ) -> Result<(Checkpoint, VerifyingKey), CheckpointFault> {
+        let (checkpoint, signer) = opened.open(&self.claim.note, keys)?;
         if let Some((size, hashes)) = &self.claim.columns {
             let edge = Edge::from_parts(checkpoint.size, hashes);
             let is_same = i64::try_from(checkpoint.size).is_ok_and(|own| own == *size)
@@ -106,7 +126,23 @@ impl Judged {
                 return Err(CheckpointFault::Columns);
             }
         }
-        Ok((checkpoint, signer.clone()))
+        Ok((checkpoint, signer))
+    }
+}
+
+/// The notes that were opened with the same keys: most of them stand in two places, and a signature is dear.
+#[derive(Debug, Default)]
+pub(super) struct Opened(HashMap<String, Result<(Checkpoint, VerifyingKey), CheckpointError>>);
+
+impl Opened {
+    fn open(&mut self, note: &str, keys: &Keyring) -> Result<(Checkpoint, VerifyingKey), CheckpointError> {
+        if let Some(known) = self.0.get(note) {
+            return known.clone();
+        }
+        let opened = Checkpoint::open(note, keys.known());
+        let opened = opened.map(|(checkpoint, signer)| (checkpoint, signer.clone()));
+        self.0.insert(note.to_owned(), opened.clone());
+        opened
     }
 }
 
@@ -173,7 +209,11 @@ pub(super) fn settle(claims: &[&Judged], losses: &[Loss]) -> (Vec<(u64, Finding)
             findings.push((u64::MAX, Finding::NotACheckpoint { named }));
             continue;
         };
-        let Verdict::Bad(fault) = &judged.verdict else { continue };
+        let fault = match &judged.verdict {
+            Verdict::Bad(fault) => fault,
+            Verdict::Earlier if judged.claim.source == Source::Elsewhere => &CheckpointFault::NotHere,
+            Verdict::Pending | Verdict::Good(_) | Verdict::Earlier => continue,
+        };
         let loss = losses.iter().find(|loss| loss.gives_up(size));
         let fault = match loss {
             None => fault.clone(),

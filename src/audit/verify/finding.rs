@@ -50,6 +50,26 @@ pub enum Finding {
         /// The one that stands there instead.
         found: i64,
     },
+    /// Records are not here, and nothing vouches for what stands in their place.
+    #[error(
+        "records {first}\u{2013}{last} are not here, and no checkpoint behind them vouches for the hashes in their place"
+    )]
+    Unproven {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+    /// A key was named, and no checkpoint by it is left.
+    #[error(
+        "record {seq} names the key {key}, which signs at once, and no checkpoint is left: they were taken away"
+    )]
+    NeverSigned {
+        /// The record.
+        seq: u64,
+        /// The key.
+        key: String,
+    },
     /// A checkpoint stands at another's place.
     #[error("checkpoint {found}: it stands where checkpoint {expected} should")]
     CheckpointOutOfPlace {
@@ -201,6 +221,9 @@ pub enum CheckpointFault {
     /// The database has it alone.
     #[error("the file of checkpoints beside the database does not have it, which keeps all but the newest")]
     NotOutside,
+    /// It was kept to tell, and nothing of what it tells of is here.
+    #[error("it cannot be compared, as its records are not here: put the sealed segments where they belong")]
+    NotHere,
     /// There are not as many records.
     #[error("the log ends at record {last}: its end was cut off, or an older copy put in its place")]
     Beyond {

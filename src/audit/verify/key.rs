@@ -16,6 +16,8 @@ pub(super) struct Keyring {
     known: Vec<VerifyingKey>,
     /// The key that signs from a record on, as the log says.
     changes: Vec<(u64, String)>,
+    /// The changes that both keys signed: the old one, and the new one.
+    agreed: Vec<(VerifyingKey, VerifyingKey)>,
 }
 
 #[derive(Deserialize)]
@@ -27,7 +29,7 @@ struct Asked<'bytes> {
 
 impl Keyring {
     pub(super) fn new(trusted: Vec<VerifyingKey>) -> Self {
-        Self { known: trusted.clone(), trusted, changes: Vec::new() }
+        Self { known: trusted.clone(), trusted, changes: Vec::new(), agreed: Vec::new() }
     }
 
     /// A key that was put in force before the first record that is here.
@@ -91,9 +93,19 @@ impl Keyring {
         if text != key_change_text(&old, &new) {
             return Err(RecordFault::OtherAgreed);
         }
-        if self.is_trusted(&old) && !self.is_trusted(&new) {
-            self.trusted.push(new);
-        }
+        self.learn(old.clone());
+        self.agreed.push((old, new));
         Ok(())
+    }
+
+    /// Trusts whom a trusted key agreed with: the one that comes after it, and the one that came before.
+    pub(super) fn settle(&mut self) {
+        let forwards = self.agreed.iter().map(|(old, new)| (old, new));
+        let backwards = self.agreed.iter().rev().map(|(old, new)| (new, old));
+        for (by, other) in forwards.chain(backwards) {
+            if self.trusted.contains(by) && !self.trusted.contains(other) {
+                self.trusted.push(other.clone());
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 pub use self::claim::{Claim, GivenUp, Source};
-use self::claim::{Judged, Verdict};
+use self::claim::{Judged, Opened, Verdict};
 pub use self::finding::{CheckpointFault, Finding, RecordFault, Since};
 use self::key::Keyring;
 use crate::access::action::Action;
@@ -83,6 +83,7 @@ struct AskedLoss {
 
 #[derive(Deserialize)]
 struct AskedSeal {
+    last: u64,
     file: String,
     sha256: String,
 }
@@ -159,6 +160,8 @@ pub struct Verifier {
     segments: BTreeMap<String, Segment>,
     /// The record of each sealing: the segment's name and digest.
     seals: Vec<(u64, String, String)>,
+    /// The last record that was sealed, as the records themselves tell.
+    sealed_up_to: u64,
     report: Report,
 }
 
@@ -187,6 +190,7 @@ impl Verifier {
             origins: Vec::new(),
             segments: BTreeMap::new(),
             seals: Vec::new(),
+            sealed_up_to: 0,
             report: Report::default(),
         }
     }
@@ -359,7 +363,10 @@ impl Verifier {
                 }
             }
             Some(Action::SealSegment) => match serde_json::from_str(event.asked.get()) {
-                Ok(AskedSeal { file, sha256 }) => self.seals.push((event.seq, file, sha256)),
+                Ok(AskedSeal { last, file, sha256 }) => {
+                    self.sealed_up_to = self.sealed_up_to.max(last);
+                    self.seals.push((event.seq, file, sha256));
+                }
                 Err(_not_asked) => self.fault(event.seq, RecordFault::Malformed { field: "asked" }),
             },
             Some(Action::AcceptAuditLoss) => {
@@ -386,12 +393,13 @@ impl Verifier {
     fn judge_due(&mut self) {
         let size = self.edge.size();
         let since = Since { first: self.good_size + 1, last: size };
+        let mut opened = Opened::default();
         while let Some(at) = self.due.pop_if(|at| self.claims[*at].size() <= Some(size)) {
             let judged = &mut self.claims[at];
             if self.is_broken || judged.size() < Some(size) {
-                judged.look_at(&self.keys);
+                judged.look_at(&self.keys, &mut opened);
             } else {
-                judged.compare(&self.edge, since, &self.keys);
+                judged.compare(&self.edge, since, &self.keys, &mut opened);
             }
             if matches!(judged.verdict, Verdict::Good(_)) {
                 self.good_size = size;
@@ -403,15 +411,21 @@ impl Verifier {
     #[must_use]
     pub fn finish(mut self, beside: Option<&Beside>) -> Report {
         let last = self.edge.size();
+        let mut opened = Opened::default();
         for at in std::mem::take(&mut self.due) {
             if self.is_broken {
-                self.claims[at].look_at(&self.keys);
+                self.claims[at].look_at(&self.keys, &mut opened);
             } else {
-                self.claims[at].end(last, &self.keys);
+                self.claims[at].end(last, &self.keys, &mut opened);
             }
+        }
+        self.keys.settle();
+        for judged in &mut self.claims {
+            judged.judge_again(&self.keys, &mut opened);
         }
         if let Some(beside) = beside {
             self.compare_edge(&beside.edges);
+            self.compare_sealed(&beside.edges);
             self.compare_resets(&beside.resets);
             self.compare_keys(&beside.keys);
         }
@@ -436,6 +450,7 @@ impl Verifier {
             self.report.given_up.extend(given_up);
         }
         self.settle_newest(&claims);
+        self.settle_absent(beside.is_some());
         self.compare_files(!claims.is_empty());
         if let Some(later) = self.later.take().filter(|_| self.report.finding_count == 0) {
             // One that was accepted may be among the records that are not here.
@@ -480,6 +495,24 @@ impl Verifier {
         {
             let signer = signer.to_string();
             self.add(size, Finding::WrongSigner { named, size, signer, seq, expected });
+        }
+    }
+
+    /// What stands for records that are not here counts only where a checkpoint behind them vouches for it; and a log
+    /// that names its key was signed with it in the same transaction.
+    fn settle_absent(&mut self, is_database: bool) {
+        if self.is_broken || self.report.finding_count > 0 {
+            return;
+        }
+        let covered = self.report.covered.as_ref().map(|(size, _)| *size);
+        let unproven = self.absent.iter().find(|(_, last)| covered < Some(*last)).copied();
+        if let Some((first, last)) = unproven.filter(|_| is_database) {
+            self.add(last, Finding::Unproven { first, last });
+        } else if covered.is_none()
+            && (is_database || self.absent.is_empty())
+            && let Some((seq, key)) = self.keys.changes().first().cloned()
+        {
+            self.add(seq, Finding::NeverSigned { seq, key });
         }
     }
 
@@ -566,6 +599,18 @@ impl Verifier {
             rows => format!("it has {} rows, and not one", rows.len()),
         };
         self.add(u64::MAX, Finding::beside("audit_edge", what));
+    }
+
+    /// Records are sealed in the transaction that tells it, which is never sealed with them.
+    fn compare_sealed(&mut self, rows: &[EdgeRow]) {
+        let [EdgeRow { sealed_up_to, .. }] = rows else { return };
+        let told = self.sealed_up_to;
+        if u64::try_from(*sealed_up_to) != Ok(told) && !self.is_broken {
+            let what = format!(
+                "its sealed part ends with record {sealed_up_to}, and the records tell that it ends with record {told}"
+            );
+            self.add(0, Finding::beside("audit_edge", what));
+        }
     }
 
     fn compare_resets(&mut self, rows: &[(Vec<u8>, i64)]) {

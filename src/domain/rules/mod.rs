@@ -196,6 +196,7 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
         Command::StartService { .. }
         | Command::StopService
         | Command::MigrateDatabase { .. }
+        | Command::RestoreDatabase { .. }
         | Command::AcceptAuditLoss { .. } => Ok(Change::Noted),
         Command::ChangeCheckpointKey { new, .. } => Ok(Change::CheckpointKeyChanged { key: new.clone() }),
         Command::SealSegment { last, .. } => Ok(Change::SegmentSealed { last: *last }),

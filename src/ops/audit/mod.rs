@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::audit::checkpoint::Checkpoint;
+use crate::audit::checkpoint::{Checkpoint, key_before};
 use crate::audit::note::{NOTE_BYTES_MAX, NoteError, SigningKey, VerifyingKey};
 use crate::audit::proof::ProofError;
 use crate::audit::segment::SegmentError;
@@ -45,6 +45,9 @@ pub enum AuditError {
         /// Why.
         source: io::Error,
     },
+    /// A file that was named to compare with has nothing to compare with.
+    #[error("there is no checkpoint in {}: `ecs-groupd audit head > FILE` writes one", .0.display())]
+    NoCheckpointIn(PathBuf),
     /// There are checkpoints, and nothing to check them with.
     #[error("there is no key at {}, and without one nobody can tell who signed: name it with --key, or in the setting `audit.key`", .0.display())]
     NoKey(PathBuf),
@@ -83,8 +86,19 @@ pub enum AuditError {
     /// No record has this id.
     #[error("no record has the trace id {0:?}")]
     NoRecord(String),
+    /// The record is in a segment that is not here.
+    #[error("record {seq} was sealed, and its segment is not here: put it back into {}", folder.display())]
+    SealedAway {
+        /// The record.
+        seq: u64,
+        /// Where segments belong.
+        folder: PathBuf,
+    },
     /// The record is too new.
-    #[error("no checkpoint covers record {seq} yet: the newest one is of size {size}")]
+    #[error(
+        "no checkpoint covers record {seq} yet, the newest one is of size {size}: a running service makes the next one \
+         within `audit.checkpoint_every_s`, and when it stops"
+    )]
     NotCovered {
         /// The record.
         seq: u64,
@@ -134,7 +148,7 @@ pub fn head(
 ) -> Result<(), AuditError> {
     on_log(database, async |log| {
         let (newest, kept) = (log.newest_seq().await?, log.beside().await?);
-        let checkpoint = log.checkpoints().await?.pop().ok_or(AuditError::NoCheckpoint(newest))?;
+        let checkpoint = log.newest_checkpoint().await?.ok_or(AuditError::NoCheckpoint(newest))?;
         let key = kept.keys.last().map_or("none", |(_, key)| key);
         write!(out, "{}", checkpoint.note)?;
         writeln!(beside, "key      {}", words::plain(key))?;
@@ -144,12 +158,22 @@ pub fn head(
     })
 }
 
-/// Writes the public keys, which anybody may have, one a line.
+/// Writes the public key that the log is signed with, and those before it that agreed to the next one, one a line:
+/// anybody may have them.
 ///
 /// # Errors
 /// [`AuditError`].
-pub fn public_keys(keys: &Keys, out: &mut impl io::Write) -> Result<(), AuditError> {
-    for key in keys.read_some()? {
+pub fn public_keys(database: &Path, keys: &Keys, out: &mut impl io::Write) -> Result<(), AuditError> {
+    let mut found = keys.read_some()?;
+    on_log(database, async |log| {
+        for (seq, named) in log.beside().await?.keys.into_iter().rev() {
+            let Some(key) = found.last().filter(|key| key.to_string() == named) else { break };
+            let before = log.record(seq).await?.and_then(|bytes| key_before(&bytes, key));
+            found.extend(before);
+        }
+        Ok(())
+    })?;
+    for key in found {
         writeln!(out, "{key}")?;
     }
     Ok(())
@@ -257,9 +281,12 @@ fn read_notes(file: &Path, is_own: bool) -> Result<Notes, AuditError> {
     let bytes = std::fs::read(file).map_err(|source| AuditError::File { file: file.to_owned(), source })?;
     if let Ok(text) = str::from_utf8(&bytes)
         && text.len() <= NOTE_BYTES_MAX
-        && Checkpoint::claimed(text).is_some()
     {
-        return Ok(Notes { notes: vec![(1, text.to_owned())], torn: None });
+        // Its last line's end goes easily astray where it is kept.
+        let note = format!("{}\n", text.trim_end_matches(['\n', '\r']));
+        if Checkpoint::claimed(&note).is_some() {
+            return Ok(Notes { notes: vec![(1, note)], torn: None });
+        }
     }
     let mut read = Notes::default();
     for (at, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -284,18 +311,26 @@ fn line_of(note: &String) -> Option<Vec<u8>> {
 /// A file that is there once it is whole, or standard output.
 enum Output {
     Standard(io::BufWriter<io::Stdout>),
+    Device(io::BufWriter<File>, PathBuf),
     File(io::BufWriter<tempfile::NamedTempFile>, PathBuf),
 }
 
 impl Output {
     fn new(file: Option<&Path>) -> Result<Self, AuditError> {
         let Some(file) = file else { return Ok(Self::Standard(io::BufWriter::new(io::stdout()))) };
+        let failed = |source| AuditError::File { file: file.to_owned(), source };
+        if std::fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+            // A device or a pipe is written to, and not put out of the way.
+            let made = File::options().write(true).open(file).map_err(failed)?;
+            return Ok(Self::Device(io::BufWriter::new(made), file.to_owned()));
+        }
+        // A link stays one.
+        let file = &std::fs::canonicalize(file).unwrap_or_else(|_new| file.to_owned());
         let folder = match file.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let made = tempfile::NamedTempFile::new_in(folder)
-            .map_err(|source| AuditError::File { file: file.to_owned(), source })?;
+        let made = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
         Ok(Self::File(io::BufWriter::new(made), file.to_owned()))
     }
 
@@ -303,6 +338,7 @@ impl Output {
     fn finish(self) -> Result<(), AuditError> {
         match self {
             Self::Standard(mut out) => Ok(out.flush()?),
+            Self::Device(mut out, file) => out.flush().map_err(|source| AuditError::File { file, source }),
             Self::File(out, file) => {
                 let io = |source| AuditError::File { file: file.clone(), source };
                 let made = out.into_inner().map_err(|error| io(error.into_error()))?;
@@ -318,6 +354,7 @@ impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Standard(out) => out.write(bytes),
+            Self::Device(out, _) => out.write(bytes),
             Self::File(out, _) => out.write(bytes),
         }
     }
@@ -325,6 +362,7 @@ impl io::Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Standard(out) => out.flush(),
+            Self::Device(out, _) => out.flush(),
             Self::File(out, _) => out.flush(),
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::export::sealed_edge;
 use super::words::{paragraph, plain};
-use super::{AuditError, Keys, Output, on_log, read, segments};
+use super::{AuditError, Keys, Output, beside, on_log, read, segments};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::event::Event;
 use crate::audit::proof::{PathBuilder, Proof, ProofError};
@@ -41,10 +41,10 @@ pub fn prove(database: &Path, trace_id: &str, output: Option<&Path>) -> Result<(
 async fn prove_stored(log: &mut Log, seq: u64) -> Result<Option<Proof>, AuditError> {
     let Some(bytes) = log.record(seq.cast_signed()).await? else { return Ok(None) };
     let start = sealed_edge(&log.sealed().await?)?;
-    let newest = log.checkpoints().await?.pop();
+    let newest = log.newest_checkpoint().await?;
+    let size = newest.as_ref().map_or(0, |stored| stored.size.cast_unsigned());
     let claimed = newest.and_then(|stored| Some((Checkpoint::claimed(&stored.note)?, stored.note)));
     let Some((checkpoint, note)) = claimed.filter(|(checkpoint, _)| checkpoint.size >= seq) else {
-        let size = log.checkpoints().await?.pop().map_or(0, |stored| stored.size.cast_unsigned());
         return Err(AuditError::NotCovered { seq, size });
     };
     let index = seq - 1;
@@ -59,7 +59,9 @@ async fn prove_stored(log: &mut Log, seq: u64) -> Result<Option<Proof>, AuditErr
 /// The proof of a record in a sealed segment, for the checkpoint at its end.
 fn prove_sealed(database: &Path, seq: u64) -> Result<Option<Proof>, AuditError> {
     let of_record = |(first, last, _): &(u64, u64, _)| (*first..=*last).contains(&seq);
-    let Some((_, last, file)) = segments(database)?.into_iter().find(of_record) else { return Ok(None) };
+    let Some((_, last, file)) = segments(database)?.into_iter().find(of_record) else {
+        return Err(AuditError::SealedAway { seq, folder: beside(database, ".segments") });
+    };
     let wrong = |error: SegmentError| AuditError::Segment { file: file.clone(), error };
     let mut lines = File::open(&file).map_err(|error| wrong(error.into()))?;
     let trailer = segment::read_trailer(&mut lines).map_err(wrong)?;

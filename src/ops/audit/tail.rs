@@ -64,6 +64,7 @@ async fn follow(
 ) -> Result<(), AuditError> {
     let mut file = inode(database);
     loop {
+        let rested = log.rest().await;
         tokio::time::sleep(POLL).await;
         // Another file in its place, such as a backup that was put back, is another database.
         let now = inode(database);
@@ -71,7 +72,7 @@ async fn follow(
             let Ok(opened) = Log::open(database).await else { continue };
             std::mem::replace(log, opened).close().await;
             file = now;
-        } else if log.renew().await.is_err() {
+        } else if rested.is_err() || log.renew().await.is_err() {
             let Ok(opened) = Log::open(database).await else { continue };
             *log = opened;
         }

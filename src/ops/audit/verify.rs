@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::words::plain;
 use super::{AuditError, Keys, beside, line_of, on_log, open, read_notes, segments};
+use crate::audit::checkpoint::Checkpoint;
 use crate::audit::replay::Replay;
 use crate::audit::segment::{self, SegmentError, SegmentReader};
 use crate::audit::tree::Edge;
@@ -54,6 +55,8 @@ struct Notes {
     /// What was compared that stands outside.
     compared: Vec<String>,
     is_state_compared: bool,
+    /// Whether some of the log's records are not here.
+    is_in_part: bool,
 }
 
 /// Verifies, and tells what came of it; whether the log is good.
@@ -110,6 +113,7 @@ async fn verify_database(
             return Err(AuditError::NotWhole { first: *first, last: *last, folder });
         }
         replay = None;
+        notes.is_in_part = true;
         notes.warnings.push(format!(
             "records {first}\u{2013}{last} were not looked at: they were sealed, and their segments are not in {}",
             folder.display()
@@ -205,6 +209,10 @@ fn outside(ask: &Ask, own: Option<&Path>, notes: &mut Notes) -> Result<Outside, 
     };
     let is_own = source == Source::Beside;
     let read = read_notes(file, is_own)?;
+    // Whoever names a file wants something compared.
+    if !is_own && !read.notes.iter().any(|(_, note)| Checkpoint::claimed(note).is_some()) {
+        return Err(AuditError::NoCheckpointIn(file.to_owned()));
+    }
     let claim = |line: usize, note| Claim {
         source,
         named: format!("checkpoint in line {line} of {}", file.display()),
@@ -366,6 +374,7 @@ fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Rep
             verifier.expect_edge(reader.edge(), &format!("{}, its first line", file.display()));
         } else if at == 0 {
             notes.warnings.push(format!("records 1\u{2013}{found} are not in it"));
+            notes.is_in_part = true;
             verifier.restart(reader.edge().clone(), &[]);
         } else {
             let what =
@@ -479,7 +488,8 @@ fn tell_good(report: &Report, notes: &Notes, out: &mut impl io::Write) -> io::Re
             "warning: no checkpoint covers any record: they fit together, and nobody signed what they are"
         )?;
     }
-    writeln!(out, "verified: every record is as it was written, and none is missing")?;
+    let of_those = if notes.is_in_part { "of the records that are here, " } else { "" };
+    writeln!(out, "verified: {of_those}every record is as it was written, and none is missing")?;
     writeln!(
         out,
         "records      {first}\u{2013}{last} ({}), {} to {}",

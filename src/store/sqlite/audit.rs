@@ -198,6 +198,38 @@ pub(crate) async fn newest_checkpoints(
     rows.into_iter().map(CheckpointRow::read).collect()
 }
 
+/// The newest checkpoint with this note.
+pub(crate) async fn checkpoint_of(
+    conn: &mut SqliteConnection,
+    note: &str,
+) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let row = sqlx::query_as!(
+        CheckpointRow,
+        "select checkpoint_id, size, hashes, note from audit_checkpoint where note = ?
+         order by checkpoint_id desc limit 1",
+        note,
+    )
+    .fetch_optional(conn)
+    .await?;
+    row.map(CheckpointRow::read).transpose()
+}
+
+/// The checkpoints that were made after another, in their order.
+pub(crate) async fn checkpoints_behind(
+    conn: &mut SqliteConnection,
+    checkpoint_id: i64,
+) -> Result<Vec<StoredCheckpoint>, StoreError> {
+    let rows = sqlx::query_as!(
+        CheckpointRow,
+        "select checkpoint_id, size, hashes, note from audit_checkpoint where checkpoint_id > ?
+         order by checkpoint_id",
+        checkpoint_id,
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(CheckpointRow::read).collect()
+}
+
 /// Keeps a checkpoint of the log with this edge.
 pub(crate) async fn insert_checkpoint(
     conn: &mut SqliteConnection,
@@ -246,8 +278,9 @@ pub(crate) async fn sealed_edge(conn: &mut SqliteConnection) -> Result<Edge, Sto
         .map_err(|error| StoreError::corrupt("audit_edge", error))
 }
 
-/// The end of the log as its records have it, whatever its edge says.
-pub(crate) async fn head_of_records(conn: &mut SqliteConnection) -> Result<Head, StoreError> {
+/// The end of the log as its records have it, whatever its edge says; and the first record that is missing, where
+/// others stand behind it.
+pub(crate) async fn head_of_records(conn: &mut SqliteConnection) -> Result<(Head, Option<u64>), StoreError> {
     const PAGE_RECORDS: i64 = 1_000;
     let mut head = Head { edge: sealed_edge(conn).await?, record_time: Timestamp::default() };
     loop {
@@ -260,12 +293,12 @@ pub(crate) async fn head_of_records(conn: &mut SqliteConnection) -> Result<Head,
         .fetch_all(&mut *conn)
         .await?;
         if rows.is_empty() {
-            return Ok(head);
+            return Ok((head, None));
         }
         for row in rows {
-            if unsigned("audit_record", row.seq)? != head.edge.size() + 1 {
-                let missing = format!("the record {} is missing", head.edge.size() + 1);
-                return Err(StoreError::corrupt("audit_record", missing));
+            let expected = head.edge.size() + 1;
+            if unsigned("audit_record", row.seq)? != expected {
+                return Ok((head, Some(expected)));
             }
             head.edge.push(tree::leaf(&row.bytes));
             head.record_time = Timestamp::from_millis(unsigned("audit_record", row.record_time)?);

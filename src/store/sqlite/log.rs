@@ -91,16 +91,25 @@ pub(crate) async fn beside(conn: &mut SqliteConnection) -> Result<Beside, StoreE
 /// Every checkpoint, in the order in which they were made.
 pub(crate) async fn checkpoints(conn: &mut SqliteConnection) -> Result<Vec<StoredCheckpoint>, StoreError> {
     let select = "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id";
-    let rows = sqlx::query(select).fetch_all(conn).await?;
-    let read = |row: &SqliteRow| {
-        Ok(StoredCheckpoint {
-            checkpoint_id: integer(row, 0)?,
-            size: integer(row, 1)?,
-            hashes: blob(row, 2)?.to_vec(),
-            note: text(row, 3)?.to_owned(),
-        })
-    };
-    rows.iter().map(read).collect()
+    sqlx::query(select).fetch_all(conn).await?.iter().map(stored_checkpoint).collect()
+}
+
+/// The checkpoint that was made last.
+pub(crate) async fn newest_checkpoint(
+    conn: &mut SqliteConnection,
+) -> Result<Option<StoredCheckpoint>, StoreError> {
+    let select =
+        "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id desc limit 1";
+    sqlx::query(select).fetch_optional(conn).await?.as_ref().map(stored_checkpoint).transpose()
+}
+
+fn stored_checkpoint(row: &SqliteRow) -> Result<StoredCheckpoint, StoreError> {
+    Ok(StoredCheckpoint {
+        checkpoint_id: integer(row, 0)?,
+        size: integer(row, 1)?,
+        hashes: blob(row, 2)?.to_vec(),
+        note: text(row, 3)?.to_owned(),
+    })
 }
 
 /// The place of the newest record; 0 without any.

@@ -198,6 +198,18 @@ pub(crate) async fn reading_connection(database: &Path) -> Result<SqliteConnecti
     }
 }
 
+/// Moves the whole WAL into a database that is to be put aside. One that cannot be opened any more is left as it is.
+pub(crate) async fn settle(database: &Path) -> Result<(), OpenError> {
+    let Ok(mut conn) = connect_options(database).connect().await else { return Ok(()) };
+    let settled = match check_file(&mut conn, database).await {
+        Ok(_) => empty_wal(&mut conn).await,
+        Err(error @ (OpenError::Foreign { .. } | OpenError::Newer { .. })) => Err(error),
+        Err(_damaged) => Ok(()),
+    };
+    close(Some(conn)).await;
+    settled
+}
+
 /// SQLite cannot make the files that reading a WAL takes: `SQLITE_READONLY` or `SQLITE_CANTOPEN`
 /// (<https://www.sqlite.org/rescode.html>).
 fn is_unwritable(error: &sqlx::Error) -> bool {

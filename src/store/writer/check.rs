@@ -5,9 +5,10 @@ use std::io;
 use sqlx::SqliteConnection;
 
 use super::notary::Signed;
-use crate::audit::checkpoint::{Checkpoint, key_change_text};
+use crate::access::action::Action;
+use crate::audit::checkpoint::{Checkpoint, key_before};
 use crate::audit::event::Event;
-use crate::audit::note::{self, SigningKey, VerifyingKey};
+use crate::audit::note::{SigningKey, VerifyingKey};
 use crate::audit::tree::{self, Edge};
 use crate::store::checkpoint_file::CheckpointFile;
 use crate::store::sqlite::audit::{self, Head, StoredCheckpoint};
@@ -29,8 +30,8 @@ pub(super) struct Found {
     pub(super) head: Head,
     /// The newest checkpoint, if this key signed it.
     pub(super) newest: Option<Signed>,
-    /// The newest checkpoint, when a crash kept it from the file.
-    pub(super) unpublished: Option<String>,
+    /// The newest checkpoints, which the file does not have: a crash kept the last one from it, or it is an older copy.
+    pub(super) unpublished: Vec<String>,
     /// Why it is not taken for the log that was left.
     pub(super) doubt: Option<Doubt>,
 }
@@ -41,11 +42,13 @@ pub(super) struct Doubt {
     pub(super) reason: String,
     /// How many records there should be at the least.
     pub(super) expected_size: u64,
+    /// Whether nothing can be written behind what is left.
+    pub(super) is_ruin: bool,
 }
 
 impl Doubt {
     fn new(reason: impl Into<String>, expected_size: u64) -> Self {
-        Self { reason: reason.into(), expected_size }
+        Self { reason: reason.into(), expected_size, is_ruin: false }
     }
 }
 
@@ -55,12 +58,13 @@ pub(super) async fn look(
     file: &CheckpointFile,
     key: &SigningKey,
 ) -> Result<Found, OpenError> {
-    let (head, mut doubt) = match audit::head(conn).await {
-        Ok(head) => (head, None),
+    let (head, hole, mut doubt) = match audit::head(conn).await {
+        Ok(head) => (head, None, None),
         Err(StoreError::Corrupt { key, .. }) => {
-            let head = audit::head_of_records(conn).await.map_err(OpenError::Damaged)?;
+            let (head, missing) = audit::head_of_records(conn).await.map_err(OpenError::Damaged)?;
             let size = head.edge.size();
-            (head, Some(Doubt::new(format!("the records and the tree's edge do not fit: {key}"), size)))
+            let do_not_fit = || format!("the records and the tree's edge do not fit: {key}");
+            (head, missing, Some(Doubt::new(missing.map_or_else(do_not_fit, without), size)))
         }
         Err(error) => return Err(OpenError::Damaged(error)),
     };
@@ -74,17 +78,23 @@ pub(super) async fn look(
         // From now on its absence tells something.
         file.append(&[]).map_err(io)?;
     }
-    let mut unpublished = None;
+    let mut unpublished = Vec::new();
     match compare(conn, file, key, &head, &newest).await? {
-        // A key is named and first signs with in one transaction.
+        Ok(_) if !is_signed && (!newest.is_empty() || names_key(conn, head.edge.size()).await?) => {
+            let reason = "a record names the key that it is signed with, and the table of keys does not";
+            doubt = Some(Doubt { is_ruin: true, ..Doubt::new(reason, head.edge.size()) });
+        }
+        // A key is named and first signs in one transaction.
         Ok(_) if is_signed && newest.is_empty() => {
             let reason = "it names the key that it is signed with, and no checkpoint is left".to_owned();
             doubt = Some(Doubt::new(reason, head.edge.size()));
         }
-        Ok(note) => unpublished = note,
+        Ok(notes) => unpublished = notes,
         Err(other) => {
             let expected_size = doubt.map_or(0, |doubt: Doubt| doubt.expected_size).max(other.expected_size);
-            doubt = Some(Doubt { expected_size, ..other });
+            // What a hole makes of the rest says less than the hole.
+            let reason = hole.map_or(other.reason, without);
+            doubt = Some(Doubt { reason, expected_size, is_ruin: hole.is_some() });
         }
     }
     // A log that is gone on with is signed anew at once, at whatever size.
@@ -92,14 +102,32 @@ pub(super) async fn look(
     Ok(Found { head, newest, unpublished, doubt })
 }
 
-/// The log against what is outside; says which checkpoint is not there yet.
+/// Whether a record puts a key in force. Only a log that nobody signed yet is looked through for it.
+async fn names_key(conn: &mut SqliteConnection, size: u64) -> Result<bool, OpenError> {
+    let mut at = audit::sealed_edge(conn).await.map_err(OpenError::Damaged)?.size();
+    while at < size {
+        let up_to = size.min(at + PAGE_RECORDS);
+        let page = audit::bytes_between(conn, at, up_to).await.map_err(OpenError::Damaged)?;
+        let is_change = |bytes: &Vec<u8>| {
+            let action = Event::parse(bytes).ok().and_then(|event| Action::named(&event.action));
+            action == Some(Action::ChangeCheckpointKey)
+        };
+        if page.iter().any(is_change) {
+            return Ok(true);
+        }
+        at = up_to;
+    }
+    Ok(false)
+}
+
+/// The log against what is outside; says which checkpoints are not there yet.
 async fn compare(
     conn: &mut SqliteConnection,
     file: &CheckpointFile,
     key: &SigningKey,
     head: &Head,
     newest: &[StoredCheckpoint],
-) -> Result<Result<Option<String>, Doubt>, OpenError> {
+) -> Result<Result<Vec<String>, Doubt>, OpenError> {
     let (path, size) = (file.path().display(), head.edge.size());
     let inside_size = newest.first().map_or(0, |checkpoint| checkpoint.size);
     let keys = match keys(conn, key).await? {
@@ -111,20 +139,33 @@ async fn compare(
         let reason = format!("{path} is missing, which holds the checkpoints outside the database");
         return Ok(Err(Doubt::new(reason, size.max(inside_size))));
     }
-    // A crash between a commit and the file keeps one checkpoint from it, and never more.
+    // A crash between a commit and the file keeps one checkpoint from it, and never more. That more are missing tells
+    // of an older copy of the file, which the log need not be ashamed of as long as it reproduces what is there.
     let (since, unpublished) = match (file.newest().map_err(io)?, newest) {
-        (None, []) => return Ok(Ok(None)),
-        (None, [only]) => (None, Some(only)),
-        (Some(outside), [inside, ..]) if inside.note == outside => (Some(inside), None),
-        (Some(outside), [inside, before, ..]) if before.note == outside => (Some(before), Some(inside)),
+        (None, []) => return Ok(Ok(Vec::new())),
+        (None, [only]) => (None, vec![only.clone()]),
         (None, _) => {
             let reason = format!("{path} is empty, and held the checkpoints");
             return Ok(Err(Doubt::new(reason, size.max(inside_size))));
         }
-        (Some(outside), _) => return Ok(Err(other_than(conn, file, &outside, &keys, size).await?)),
+        (Some(outside), _) => {
+            let since = match newest.iter().find(|stored| stored.note == outside) {
+                Some(since) => Some(since.clone()),
+                None => audit::checkpoint_of(conn, &outside).await.map_err(OpenError::Damaged)?,
+            };
+            let Some(since) = since else {
+                return Ok(Err(other_than(conn, file, &outside, &keys, size).await?));
+            };
+            let behind = audit::checkpoints_behind(conn, since.checkpoint_id).await;
+            (Some(since), behind.map_err(OpenError::Damaged)?)
+        }
     };
+    if unpublished.len() > 1 {
+        let (missing, file) = (unpublished.len(), file.path().display());
+        tracing::warn!(missing, %file, "an older copy of the checkpoints: those that are missing are put there");
+    }
     let mut edge = audit::sealed_edge(conn).await.map_err(OpenError::Damaged)?;
-    for checkpoint in since.into_iter().chain(unpublished) {
+    for checkpoint in since.iter().chain(&unpublished) {
         let doubt = |reason: String| Ok(Err(Doubt::new(reason, size.max(checkpoint.size))));
         let told = match Checkpoint::open(&checkpoint.note, &keys) {
             Ok((told, _)) => told,
@@ -133,7 +174,7 @@ async fn compare(
         if told.size > size {
             return Ok(Err(shorter(told.size, size)));
         }
-        if since.is_some_and(|since| since.checkpoint_id == checkpoint.checkpoint_id) {
+        if since.as_ref().is_some_and(|since| since.checkpoint_id == checkpoint.checkpoint_id) {
             edge = checkpoint.edge.clone();
         } else {
             edge = grow(conn, edge, told.size).await?;
@@ -151,7 +192,7 @@ async fn compare(
         };
         return Ok(Err(Doubt::new(reason, size)));
     }
-    Ok(Ok(unpublished.map(|checkpoint| checkpoint.note.clone())))
+    Ok(Ok(unpublished.into_iter().map(|checkpoint| checkpoint.note).collect()))
 }
 
 /// What is wrong, when the newest checkpoint outside is none of the newest inside.
@@ -172,11 +213,15 @@ async fn other_than(
     let edge = grow(conn, sealed, told.size).await?;
     let reason = if edge.size() > told.size || edge.root() == told.root {
         let told = told.size;
-        format!("{path} ends with a checkpoint of {told} records, which is none of the database's newest two")
+        format!("{path} ends with a checkpoint of {told} records, which the database does not have")
     } else {
         different(told.size)
     };
     Ok(Doubt::new(reason, size))
+}
+
+pub(super) fn without(missing: u64) -> String {
+    format!("record {missing} is missing, and others stand behind it")
 }
 
 fn shorter(told: u64, size: u64) -> Doubt {
@@ -203,22 +248,6 @@ async fn keys(
     let bytes = audit::bytes_between(conn, seq - 1, seq).await.map_err(OpenError::Damaged)?;
     let before = bytes.first().and_then(|bytes| key_before(bytes, &own));
     Ok(Ok(before.into_iter().chain([own]).collect()))
-}
-
-/// The key before a change that both keys signed.
-fn key_before(bytes: &[u8], new: &VerifyingKey) -> Option<VerifyingKey> {
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        old: Option<String>,
-        signed: Option<String>,
-    }
-    let Asked { old, signed } = serde_json::from_str(Event::parse(bytes).ok()?.asked.get()).ok()?;
-    let (old, signed) = (old?.parse::<VerifyingKey>().ok()?, signed?);
-    let text = key_change_text(&old, new);
-    let is_signed = |by: &VerifyingKey| {
-        note::open(&signed, std::slice::from_ref(by)).is_ok_and(|(signed, _)| signed == text)
-    };
-    (is_signed(&old) && is_signed(new)).then_some(old)
 }
 
 /// The edge after the records up to `size`, as far as there are any.

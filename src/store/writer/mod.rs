@@ -25,6 +25,7 @@ mod rows;
 
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection as _, SqliteConnection};
@@ -57,7 +58,7 @@ use crate::store::sqlite::audit::{Head, StoredCheckpoint};
 use crate::store::sqlite::fault::Fault;
 use crate::store::sqlite::open::Migrated;
 use crate::store::sqlite::{audit, once, open};
-use crate::store::{OpenError, Options, StoreError, Unavailable};
+use crate::store::{OpenError, Options, StoreError, Unavailable, backup};
 
 /// How many projects' counters are kept between batches; they are small, and read again when they are needed.
 const COUNTERS_KEPT: usize = 4_096;
@@ -113,6 +114,8 @@ pub(super) struct Shared {
     pub(super) failure: Arc<OnceLock<String>>,
     /// How many records the log has.
     pub(super) committed: watch::Sender<u64>,
+    /// Checkpoints wait for a file that cannot be written.
+    pub(super) is_unsigned: Arc<AtomicBool>,
 }
 
 /// The writer has stopped, because the disk fails. The process should exit non-zero and be started anew.
@@ -174,14 +177,27 @@ impl Writer {
         shared: Shared,
     ) -> Result<Self, OpenError> {
         let lock = open::Lock::take(&options.database)?;
+        if let Some(backup) = &options.restore_from {
+            backup::put_in_place(&options.database, backup).await?;
+        }
         let (mut conn, migrated) = open::first_connection(&options).await?;
         let named = audit::newest_key(&mut conn).await.map_err(OpenError::Damaged)?.map(|(_, key)| key);
         let key = key(&options, named.as_deref())?;
         let file = CheckpointFile::of(&options.database);
         let Found { mut head, newest, unpublished, doubt } = check::look(&mut conn, &file, &key).await?;
-        if doubt.is_some() && options.is_loss_accepted {
+        if let Some(doubt) = &doubt
+            && options.is_loss_accepted
+        {
+            if doubt.is_ruin {
+                return Err(OpenError::Ruined(doubt.reason.clone()));
+            }
             // What is gone on with is what there is, and the tree is over that.
-            head = audit::head_of_records(&mut conn).await.map_err(OpenError::Damaged)?;
+            let (of_records, missing) =
+                audit::head_of_records(&mut conn).await.map_err(OpenError::Damaged)?;
+            if let Some(missing) = missing {
+                return Err(OpenError::Ruined(check::without(missing)));
+            }
+            head = of_records;
         }
         let anchor = Some(open::anchor(&options.database).await?);
         let public = key_file::public(&key);
@@ -201,7 +217,7 @@ impl Writer {
             _lock: lock,
         };
         // Before there is another: the next start looks for the newest two alone.
-        writer.notary.publish();
+        writer.publish();
         match doubt {
             Some(Doubt { reason, .. }) if writer.is_in_doubt => {
                 tracing::error!(reason, "nothing is written: the audit log was cut or changed; {WHAT_NEXT}");
@@ -210,7 +226,13 @@ impl Writer {
                     .failure
                     .get_or_init(|| format!("the audit log was cut or changed: {reason}; {WHAT_NEXT}"));
             }
-            doubt => writer.write_first(doubt, migrated, named, public).await?,
+            doubt => {
+                writer.write_first(doubt, migrated, named, public).await?;
+                // A key that took another's place signs before anything else, such as the next one, can come.
+                if writer.notary.is_new() {
+                    writer.sign().await.map_err(|WriterFailed(error)| OpenError::Disk(error))?;
+                }
+            }
         }
         Ok(writer)
     }
@@ -225,7 +247,7 @@ impl Writer {
     ) -> Result<(), OpenError> {
         let origin = Origin { request_id: self.ids.request_id(), source_ip: None, door: "service" };
         let mut jobs = Vec::new();
-        if let Some(Doubt { reason, expected_size }) = doubt {
+        if let Some(Doubt { reason, expected_size, .. }) = doubt {
             tracing::warn!(reason, "the audit log was cut or changed, and is gone on with");
             let found_size = self.head.edge.size();
             let command = Command::AcceptAuditLoss { reason, expected_size, found_size };
@@ -233,7 +255,7 @@ impl Writer {
         }
         if named.as_ref() != Some(&key) {
             let command = Command::ChangeCheckpointKey { old: named, new: key, signed: None };
-            jobs.push(Job::unanswered(policy::permit_key_change(origin), command));
+            jobs.push(Job::unanswered(policy::permit_own_key(origin), command));
         }
         if let Some(Migrated { from, to }) = migrated {
             let command = Command::MigrateDatabase { from, to };
@@ -283,12 +305,17 @@ impl Writer {
 
     /// Signs what is not signed yet, with no attempt to write.
     async fn sign(&mut self) -> Result<(), WriterFailed> {
-        self.notary.publish();
+        self.publish();
         if self.notary.is_due(self.head.edge.size()) {
             self.batch(Taken { jobs: Vec::new() }).await?;
             self.notary.put_off();
         }
         Ok(())
+    }
+
+    fn publish(&mut self) {
+        self.notary.publish();
+        self.shared.is_unsigned.store(self.notary.is_stuck(), Ordering::Relaxed);
     }
 
     /// Carries a batch to one of the ends in the table above.
@@ -300,7 +327,7 @@ impl Writer {
         let failed = match self.attempt(&taken.jobs).await {
             Ok(decisions) => {
                 taken.answer_each(decisions);
-                self.notary.publish();
+                self.publish();
                 return Ok(());
             }
             Err(failed) => failed,
@@ -366,7 +393,9 @@ impl Writer {
             audit::put_mark(&mut tx, mark).await?;
         }
         let size = head.edge.size();
-        let note = self.notary.is_due(size).then(|| self.notary.sign(&head.edge));
+        let is_other_key = |change: &Change| matches!(change, Change::CheckpointKeyChanged { key } if !self.notary.signs_with(key));
+        let changes_key = decisions.iter().filter_map(Decision::change).any(is_other_key);
+        let note = (!changes_key && self.notary.is_due(size)).then(|| self.notary.sign(&head.edge));
         if let Some(note) = &note {
             audit::insert_checkpoint(&mut tx, &head.edge, note).await?;
         }
@@ -380,6 +409,9 @@ impl Writer {
         self.shared.committed.send_if_modified(|known| std::mem::replace(known, size) != size);
         if let Some(note) = note {
             self.notary.committed(size, note);
+        }
+        if changes_key {
+            self.notary.retire();
         }
         for change in decisions.iter().filter_map(Decision::change) {
             self.outdate(change);
