@@ -3,7 +3,8 @@
     verify_log.py EXPORT KEYS
 
 KEYS is a file of public keys (NAME+HASH+KEY), one a line. Exit code 0: good; 1: not, and the first thing that is wrong.
-The format: a first line, a record a line, a last line; RFC 6962 hashes; C2SP signed notes and checkpoints.
+The format: a first line, a record a line, a checkpoint a line, a last line; RFC 6962 hashes; C2SP signed notes and
+checkpoints.
 """
 
 import base64
@@ -16,6 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 OURS = "ecs-groupd:audit:"
+CHECKPOINT, LAST = b'{"checkpoint":', b'{"last":'
 
 
 class Bad(Exception):
@@ -74,7 +76,7 @@ def open_note(note, keys):
 class Log:
     def __init__(self, tree, trusted, notes):
         self.tree, self.trusted, self.known, self.in_force = tree, list(trusted), list(trusted), None
-        self.agreed = []
+        self.agreed, self.start, self.named = [], tree.size, None
         # Size, note, fault, signer, root of the log at that size.
         self.claims = [[int(note.split("\n")[1]), note, "", None, None] for note in notes]
         self.good, self.time, self.losses, self.after_loss = tree.size, 0, [], False
@@ -135,7 +137,7 @@ class Log:
                 raise Bad(f"record {seq}: it puts a new key in force, and what was signed is about other keys")
             self.agreed.append((old, new))
             self.known.append(old)
-        self.in_force, self.known = new, [*self.known, new]
+        self.in_force, self.known, self.named = new, [*self.known, new], self.named or (seq, new)
 
     def finish(self):
         for by, other in self.agreed + [(new, old) for old, new in reversed(self.agreed)]:
@@ -152,6 +154,16 @@ class Log:
             size, signer = self.claims[-1][0], self.claims[-1][3]
             raise Bad(f"checkpoint of size {size}: it is signed by {signer}, which is no key that is trusted here")
 
+        covered = max((claim[0] for claim in self.claims if not claim[2] and claim[3] in self.trusted), default=0)
+        if covered < self.start:
+            what = "no checkpoint behind them vouches for the hashes in their place"
+            raise Bad(f"records 1\u2013{self.start} are not here, and {what}")
+        if not covered and self.named:
+            seq, key = self.named
+            what = "which signs at once, and no checkpoint is left: they were taken away"
+            raise Bad(f"record {seq} names the key {key}, {what}")
+        return covered
+
     def is_given_up(self, at, size):
         """Whether the log says so in a record that a checkpoint made after this one covers."""
         for seq, found, expected in self.losses:
@@ -162,29 +174,41 @@ class Log:
         return False
 
 
-def verify(path, keys):
+def read_end(path):
+    """The last line, and the checkpoints in front of it; no last line where there is none."""
+    notes, size, last = [], 0, b""
     with open(path, "rb") as file:
-        first = json.loads(next(file))
         for last in file:
-            pass
-    if not last.startswith(b'{"last":') or not last.endswith(b"\n"):
-        last = None
-    end = json.loads(last) if last else {"checkpoints": []}
-    log = Log(Tree(first["first"] - 1, base64.b64decode(first["hashes"])), keys, end["checkpoints"])
+            if last.startswith(CHECKPOINT):
+                notes.append(json.loads(last)["checkpoint"])
+                size += len(last)
+    if not last.startswith(LAST) or not last.endswith(b"\n"):
+        return None, []
+    end = json.loads(last)
+    if (end["checkpoints"], end["checkpoint_bytes"]) != (len(notes), size):
+        raise Bad("it has a last line that tells of other checkpoints than stand in front of it")
+    return end, notes
+
+
+def verify(path, keys):
+    end, notes = read_end(path)
     with open(path, "rb") as file:
-        next(file)
+        first, is_behind = json.loads(next(file)), False
+        log = Log(Tree(first["first"] - 1, base64.b64decode(first["hashes"])), keys, notes)
         for line in file:
-            if line == last:
+            if line.startswith(LAST) or not line.endswith(b"\n"):
                 break
-            if not line.endswith(b"\n"):
-                raise Bad(f"it has no last line that tells its end: it was cut, behind record {log.tree.size}")
-            log.record(line[:-1])
-    if last is None:
+            if line.startswith(CHECKPOINT):
+                is_behind = True
+            elif is_behind:
+                raise Bad("it has a line that should be a checkpoint and is not written as one: it was changed")
+            else:
+                log.record(line[:-1])
+    if end is None:
         raise Bad(f"it has no last line that tells its end: it was cut, behind record {log.tree.size}")
-    log.finish()
+    covered = log.finish()
     if (end["last"], base64.b64decode(end["hashes"])) != (log.tree.size, b"".join(log.tree.hashes)):
         raise Bad(f"its last line: its hashes are not those of the tree over the records up to {log.tree.size}")
-    covered = max((claim[0] for claim in log.claims), default=0)
     return f"verified: records {first['first']}\u2013{log.tree.size}, covered up to record {covered}"
 
 

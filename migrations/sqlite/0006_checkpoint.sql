@@ -47,6 +47,15 @@ create table reset (
     constraint reset_key primary key (project_id)
 ) strict, without rowid;
 
+-- The schema that the log last told of. Of an older database it is made, with the version that it had, before the first
+-- migration.
+create table if not exists told_schema (
+    only_row integer not null,
+    version  integer not null,
+    constraint told_schema_key primary key (only_row),
+    constraint told_schema_has_one_row check (only_row = 1)
+) strict;
+
 -- The edge at `sealed_up_to`: what stands for the records that were deleted.
 alter table audit_edge add column sealed_hashes blob not null default x''
     constraint audit_edge_sealed_hashes_are_whole check (length(sealed_hashes) % 32 = 0);

@@ -21,14 +21,11 @@ pub async fn live() -> impl Responder {
     json(StatusCode::OK, &Health { status: "alive", reason: None })
 }
 
-/// `GET /readyz`: 200 when the writer lives and the schema is current, with a reason to look after it, if there is one;
-/// else 503 with the reason.
+/// `GET /readyz`: 200 when the writer lives and the schema is current, else 503 with the reason. 200 may have a reason,
+/// too: requests are answered, and something wants the operator.
 pub async fn ready(store: Data<Store>) -> HttpResponse {
     match store.readiness().await {
-        Ok(()) => {
-            let reason = store.warning().map(str::to_owned);
-            json(StatusCode::OK, &Health { status: "ready", reason })
-        }
+        Ok(()) => json(StatusCode::OK, &Health { status: "ready", reason: store.warning() }),
         Err(reason) => {
             json(StatusCode::SERVICE_UNAVAILABLE, &Health { status: "unready", reason: Some(reason) })
         }

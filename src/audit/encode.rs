@@ -596,7 +596,7 @@ mod tests {
                 24,
                 Action::MigrateDatabase,
                 &Command::MigrateDatabase { from: 5, to: 6 },
-                &Ok(Change::Noted),
+                &Ok(Change::SchemaTold { version: 6 }),
             ),
             decided(
                 25,

@@ -1,10 +1,12 @@
 //! A part of the log as a file of lines: what an export is, and a sealed segment.
 //!
 //! The first line tells the edge of the tree in front of the first record, so that a part can be checked by itself; then
-//! the canonical bytes of each record, one a line; the last line tells the edge behind the last record, and the
-//! checkpoints of the sizes in between.
+//! the canonical bytes of each record, one a line; then the checkpoints of the sizes in between, one a line; the last
+//! line tells the edge behind the last record, and how many checkpoints stand in front of it, in how many bytes. So
+//! nothing grows but the number of lines, and the checkpoints are found from the end.
 
-use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
+use std::borrow::Cow;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
 use base64ct::{Base64, Encoding as _};
 use serde::de::DeserializeOwned;
@@ -14,12 +16,14 @@ use crate::audit::tree::{self, Edge, EdgeError};
 
 /// The version of the format that is written.
 const FORMAT_VERSION: u8 = 1;
-/// The longest line that is read, in bytes: far more than any record, and than the checkpoints of any segment.
+/// The longest line that is read, in bytes: far more than any record.
 const LINE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// How much of a file's end is looked at first for its last line.
+/// How much of a file's end is looked at for its last line, in bytes: an edge has 64 hashes at the most.
 const TAIL_BYTES: u64 = 64 * 1024;
 /// What a last line begins with. A record begins with its format version.
 const LAST_LINE: &[u8] = br#"{"last":"#;
+/// What a checkpoint's line begins with.
+const CHECKPOINT: &[u8] = br#"{"checkpoint":"#;
 /// What a record begins with.
 const RECORD: &[u8] = br#"{"v":"#;
 
@@ -35,7 +39,13 @@ struct FirstLine {
 struct LastLine {
     last: u64,
     hashes: String,
-    checkpoints: Vec<String>,
+    checkpoints: u64,
+    checkpoint_bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckpointLine<'note> {
+    checkpoint: Cow<'note, str>,
 }
 
 /// What a file of lines is, that is no segment.
@@ -56,6 +66,12 @@ pub enum SegmentError {
     /// Its end is not written as one is.
     #[error("has a last line that is not written as one: it was changed")]
     LastLine,
+    /// A checkpoint is not written as one is.
+    #[error("has a line that should be a checkpoint and is not written as one: it was changed")]
+    CheckpointLine,
+    /// It does not have the checkpoints that its end tells of.
+    #[error("has a last line that tells of other checkpoints than stand in front of it")]
+    OtherCheckpoints,
     /// It goes on after its end.
     #[error("goes on after the line that tells its end")]
     TooLong,
@@ -84,6 +100,22 @@ pub struct Trailer {
 pub struct SegmentWriter<W> {
     out: W,
     edge: Edge,
+    checkpoints: Checkpoints,
+}
+
+/// How many checkpoints there were, and the bytes of their lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Checkpoints {
+    count: u64,
+    bytes: u64,
+}
+
+impl Checkpoints {
+    /// One more, of a line without its end.
+    const fn add(&mut self, line: &[u8]) {
+        self.count += 1;
+        self.bytes += line.len() as u64 + 1;
+    }
 }
 
 impl<W: Write> SegmentWriter<W> {
@@ -99,7 +131,7 @@ impl<W: Write> SegmentWriter<W> {
             hashes: Base64::encode_string(&edge.to_bytes()),
         };
         write_line(&mut out, &serde_json::to_vec(&line)?)?;
-        Ok(Self { out, edge })
+        Ok(Self { out, edge, checkpoints: Checkpoints::default() })
     }
 
     /// The next record: its canonical bytes, and their leaf.
@@ -117,15 +149,29 @@ impl<W: Write> SegmentWriter<W> {
         &self.edge
     }
 
-    /// Ends it, with the checkpoints of the sizes in it, in the order in which they were made.
+    /// Behind the last record, the next checkpoint of a size in it, in the order in which they were made.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn checkpoint(&mut self, note: &str) -> io::Result<()> {
+        let line = serde_json::to_vec(&CheckpointLine { checkpoint: note.into() })?;
+        self.checkpoints.add(&line);
+        write_line(&mut self.out, &line)
+    }
+
+    /// Ends it, with these checkpoints and those that it was told before.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn finish(mut self, checkpoints: Vec<String>) -> io::Result<W> {
+        for note in checkpoints {
+            self.checkpoint(&note)?;
+        }
         let line = LastLine {
             last: self.edge.size(),
             hashes: Base64::encode_string(&self.edge.to_bytes()),
-            checkpoints,
+            checkpoints: self.checkpoints.count,
+            checkpoint_bytes: self.checkpoints.bytes,
         };
         write_line(&mut self.out, &serde_json::to_vec(&line)?)?;
         self.out.flush()?;
@@ -145,7 +191,9 @@ pub struct SegmentReader<R> {
     line: Vec<u8>,
     origin: String,
     edge: Edge,
-    trailer: Option<Trailer>,
+    /// Those that went by.
+    checkpoints: Checkpoints,
+    end: Option<Edge>,
 }
 
 impl<R: BufRead> SegmentReader<R> {
@@ -164,7 +212,8 @@ impl<R: BufRead> SegmentReader<R> {
             return Err(SegmentError::NotASegment);
         }
         let edge = read_edge(first.first - 1, &first.hashes)?;
-        Ok(Self { lines, line, origin: first.origin, edge, trailer: None })
+        let checkpoints = Checkpoints::default();
+        Ok(Self { lines, line, origin: first.origin, edge, checkpoints, end: None })
     }
 
     /// Which log it is of.
@@ -185,32 +234,46 @@ impl<R: BufRead> SegmentReader<R> {
         &self.lines
     }
 
-    /// The bytes of the next record; `None` when there are no more.
+    /// The bytes of the next record; `None` when there are no more, and the rest is as it should be.
     ///
     /// # Errors
     /// [`SegmentError`].
     pub fn next_record(&mut self) -> Result<Option<&[u8]>, SegmentError> {
-        if self.trailer.is_some() {
+        if self.end.is_some() {
             return Ok(None);
         }
-        if !read_line(&mut self.lines, &mut self.line)? {
-            return Err(SegmentError::Cut);
-        }
-        if !self.line.starts_with(LAST_LINE) {
+        loop {
+            if !read_line(&mut self.lines, &mut self.line)? {
+                return Err(SegmentError::Cut);
+            }
+            if self.line.starts_with(LAST_LINE) {
+                let (edge, checkpoints) = read_last_line(&self.line)?;
+                if checkpoints != self.checkpoints {
+                    return Err(SegmentError::OtherCheckpoints);
+                }
+                self.end = Some(edge);
+                return if self.lines.fill_buf()?.is_empty() { Ok(None) } else { Err(SegmentError::TooLong) };
+            }
+            if self.line.starts_with(CHECKPOINT) {
+                read_checkpoint(&self.line)?;
+                self.checkpoints.add(&self.line);
+                continue;
+            }
             let is_last = self.lines.fill_buf()?.is_empty();
             if is_last && !self.line.starts_with(RECORD) {
                 return Err(SegmentError::LastLine);
             }
+            if self.checkpoints.count > 0 {
+                return Err(SegmentError::CheckpointLine);
+            }
             return Ok(Some(&self.line));
         }
-        self.trailer = Some(read_last_line(&self.line)?);
-        if self.lines.fill_buf()?.is_empty() { Ok(None) } else { Err(SegmentError::TooLong) }
     }
 
-    /// Its end, once there are no more records.
+    /// The edge behind its last record, as its last line tells it, once there are no more records.
     #[must_use]
-    pub const fn trailer(&self) -> Option<&Trailer> {
-        self.trailer.as_ref()
+    pub const fn end(&self) -> Option<&Edge> {
+        self.end.as_ref()
     }
 }
 
@@ -220,23 +283,34 @@ impl<R: BufRead> SegmentReader<R> {
 /// [`SegmentError`].
 pub fn read_trailer(file: &mut (impl Read + Seek)) -> Result<Trailer, SegmentError> {
     let length = file.seek(SeekFrom::End(0))?;
-    let mut looked_at = TAIL_BYTES;
-    loop {
-        let start = length.saturating_sub(looked_at);
-        file.seek(SeekFrom::Start(start))?;
-        let mut tail = Vec::new();
-        Read::take(&mut *file, looked_at).read_to_end(&mut tail)?;
-        let lines = tail.strip_suffix(b"\n").ok_or(SegmentError::Cut)?;
-        if let Some(line) = lines.rsplit(|byte| *byte == b'\n').next()
-            && (line.len() < lines.len() || start == 0)
-        {
-            return read_last_line(line);
-        }
-        if looked_at > LINE_BYTES_MAX {
-            return Err(SegmentError::LineTooLong);
-        }
-        looked_at *= 4;
+    let start = length.saturating_sub(TAIL_BYTES);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    Read::take(&mut *file, TAIL_BYTES).read_to_end(&mut tail)?;
+    let lines = tail.strip_suffix(b"\n").ok_or(SegmentError::Cut)?;
+    let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.len() == lines.len() {
+        // No line stands in front of it, or it is longer than any last line is.
+        return Err(SegmentError::LastLine);
     }
+    let (edge, told) = read_last_line(line)?;
+    let end = length - line.len() as u64 - 1;
+    // With the end of the line in front of the first of them.
+    let first = end.checked_sub(told.bytes).and_then(|first| first.checked_sub(1));
+    file.seek(SeekFrom::Start(first.ok_or(SegmentError::OtherCheckpoints)?))?;
+    let mut lines = BufReader::new(Read::take(file, told.bytes + 1));
+    let (mut line, mut found, mut checkpoints) = (Vec::new(), Checkpoints::default(), Vec::new());
+    if !read_line(&mut lines, &mut line)? || !line.is_empty() {
+        return Err(SegmentError::OtherCheckpoints);
+    }
+    while read_line(&mut lines, &mut line)? {
+        checkpoints.push(read_checkpoint(&line)?);
+        found.add(&line);
+    }
+    if found != told {
+        return Err(SegmentError::OtherCheckpoints);
+    }
+    Ok(Trailer { edge, checkpoints })
 }
 
 /// Reads a line, without its end; says whether it had one.
@@ -257,9 +331,15 @@ fn read_exactly<T: Serialize + DeserializeOwned>(line: &[u8]) -> Option<T> {
     is_exact.then_some(read)
 }
 
-fn read_last_line(line: &[u8]) -> Result<Trailer, SegmentError> {
-    let LastLine { last, hashes, checkpoints } = read_exactly(line).ok_or(SegmentError::LastLine)?;
-    Ok(Trailer { edge: read_edge(last, &hashes)?, checkpoints })
+fn read_last_line(line: &[u8]) -> Result<(Edge, Checkpoints), SegmentError> {
+    let read: LastLine = read_exactly(line).ok_or(SegmentError::LastLine)?;
+    let checkpoints = Checkpoints { count: read.checkpoints, bytes: read.checkpoint_bytes };
+    Ok((read_edge(read.last, &read.hashes)?, checkpoints))
+}
+
+fn read_checkpoint(line: &[u8]) -> Result<String, SegmentError> {
+    let read: CheckpointLine<'_> = read_exactly(line).ok_or(SegmentError::CheckpointLine)?;
+    Ok(read.checkpoint.into_owned())
 }
 
 fn read_edge(size: u64, hashes: &str) -> Result<Edge, SegmentError> {
@@ -289,7 +369,9 @@ mod tests {
         while let Some(bytes) = reader.next_record()? {
             records.push(bytes.to_vec());
         }
-        Ok((reader.edge().clone(), records, reader.trailer().unwrap().clone()))
+        let trailer = read_trailer(&mut Cursor::new(file))?;
+        assert_eq!(reader.end(), Some(&trailer.edge));
+        Ok((reader.edge().clone(), records, trailer))
     }
 
     proptest! {
@@ -312,15 +394,48 @@ mod tests {
                 edge.push(tree::leaf(bytes));
             }
             prop_assert_eq!(&trailer, &Trailer { edge, checkpoints });
-            prop_assert_eq!(read_trailer(&mut Cursor::new(&file)).unwrap(), trailer);
         }
     }
 
     #[test]
-    fn a_last_line_longer_than_what_is_looked_at_first_is_found() {
-        let checkpoints = vec!["x".repeat(300); 1_000];
-        let file = written(&Edge::default(), &[br#"{"v":1}"#.to_vec()], &checkpoints);
-        assert_eq!(read_trailer(&mut Cursor::new(&file)).unwrap().checkpoints, checkpoints);
+    fn however_many_checkpoints_there_are_no_line_is_longer_for_them() {
+        let longest = |count: usize| {
+            let checkpoints = vec!["x".repeat(300); count];
+            let file = written(&Edge::default(), &[br#"{"v":1}"#.to_vec()], &checkpoints);
+            assert_eq!(read(&file).unwrap().2.checkpoints, checkpoints);
+            file.split(|byte| *byte == b'\n').map(<[u8]>::len).max()
+        };
+        assert_eq!(longest(2_000), longest(1));
+    }
+
+    #[test]
+    fn checkpoints_that_the_last_line_does_not_tell_of_are_none() {
+        let notes = ["one\n".to_owned(), "two\n".to_owned()];
+        let file = String::from_utf8(written(&Edge::default(), &[br#"{"v":1}"#.to_vec()], &notes)).unwrap();
+        let lines: Vec<&str> = file.split_inclusive('\n').collect();
+        let [first, record, one, two, last] = lines[..] else { panic!("{file}") };
+        let told = |count: u64, bytes: usize| {
+            last.replace(r#""checkpoints":2"#, &format!(r#""checkpoints":{count}"#))
+                .replace(&format!(":{}}}", one.len() + two.len()), &format!(":{bytes}}}"))
+        };
+        assert_eq!(told(2, one.len() + two.len()), last);
+        for changed in [
+            [first, record, two, last].concat(),
+            [first, record, one, one, two, last].concat(),
+            [first, record, one, two, &told(1, two.len())].concat(),
+            [first, record, one, two, &told(1, one.len() + two.len())].concat(),
+            [first, record, one, two, &told(2, usize::MAX)].concat(),
+            [first, record, one, two, &told(2, file.len())].concat(),
+            [first, record, one, two, &told(0, 0)].concat(),
+        ] {
+            let mut reader = SegmentReader::open(changed.as_bytes()).unwrap();
+            reader.next_record().unwrap();
+            assert!(matches!(reader.next_record(), Err(SegmentError::OtherCheckpoints)), "{changed}");
+        }
+        // In between, where the last line cannot tell.
+        let inside = [first, one, record, &told(1, one.len())].concat();
+        let mut reader = SegmentReader::open(inside.as_bytes()).unwrap();
+        assert!(matches!(reader.next_record(), Err(SegmentError::CheckpointLine)), "{inside}");
     }
 
     #[test]

@@ -322,9 +322,14 @@ pub enum Change {
     IdentitiesReloaded,
     /// The count stands in the log.
     RefusalsSummarized,
-    /// It stands in the log, and that is all: the service started or stopped, the schema is another, a loss is taken
-    /// for true.
+    /// It stands in the log, and that is all: the service started or stopped, a backup was put in place, a loss is
+    /// taken for true.
     Noted,
+    /// The log tells of this schema.
+    SchemaTold {
+        /// Its version.
+        version: i64,
+    },
     /// Checkpoints are signed with another key.
     CheckpointKeyChanged {
         /// Its public half.
@@ -358,6 +363,7 @@ impl Change {
             | Self::IdentitiesReloaded
             | Self::RefusalsSummarized
             | Self::Noted
+            | Self::SchemaTold { .. }
             | Self::CheckpointKeyChanged { .. }
             | Self::SegmentSealed { .. } => None,
         }

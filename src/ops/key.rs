@@ -3,7 +3,7 @@
 use super::{OpsError, on_store};
 use crate::access::policy;
 use crate::domain::command::Command;
-use crate::store::{OpenError, Options, StoreError};
+use crate::store::{Options, StoreError};
 
 /// Makes a new key, has the log say so, signed by both, and puts it in the place of the old one. A stop in the middle
 /// is settled at the next start.
@@ -13,6 +13,9 @@ use crate::store::{OpenError, Options, StoreError};
 pub fn rotate(options: &Options) -> Result<String, OpsError> {
     let mut new = String::new();
     on_store(options.clone(), async |store, origin| {
+        if let Some(failure) = store.writer_failure() {
+            return Err(OpsError::NotWritten(failure.to_owned()));
+        }
         let change = store.next_key()?;
         let command = Command::ChangeCheckpointKey {
             old: Some(change.old),
@@ -20,7 +23,7 @@ pub fn rotate(options: &Options) -> Result<String, OpsError> {
             signed: Some(change.signed),
         };
         if let Err(error) = store.apply(policy::permit_key_change(origin), command).await {
-            // The next start looks whether the log names it.
+            // Of what may have been recorded, the next start knows.
             if !matches!(error, StoreError::OutcomeUnknown(_)) {
                 store.forget_next_key()?;
             }
@@ -29,9 +32,5 @@ pub fn rotate(options: &Options) -> Result<String, OpsError> {
         new = change.new;
         Ok(())
     })?;
-    // Opened once more, the log is signed by the new key; a service that was quicker does that itself.
-    match on_store(options.clone(), async |_, _| Ok(())) {
-        Ok(()) | Err(OpsError::Open(OpenError::Locked { .. })) => Ok(new),
-        Err(error) => Err(error),
-    }
+    Ok(new)
 }

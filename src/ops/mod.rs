@@ -17,7 +17,7 @@ use crate::clock::{Clock, Ids, NoEntropy};
 use crate::domain::command::Command;
 use crate::domain::id::ProjectId;
 use crate::meter::Meter;
-use crate::store::{self, KeyError, OpenError, Options, Store, StoreError, WriterFailed};
+use crate::store::{self, KeyError, OpenError, Options, Store, StoreError, Unavailable, WriterFailed};
 
 /// Why a verb did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -31,15 +31,15 @@ pub enum OpsError {
     /// The database cannot be opened to write.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// It is open, and cannot be written.
-    #[error("{0}")]
-    NotReady(String),
     /// There is no other key to sign with.
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It was not written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The log is in doubt, or the writer has stopped.
+    #[error("nothing was changed: {0}")]
+    NotWritten(String),
     /// The disk fails.
     #[error(transparent)]
     Writer(#[from] WriterFailed),
@@ -85,9 +85,12 @@ pub(crate) fn on_store<T>(
         let (store, writer) = store::open(options, Clock::System, ids, Arc::new(Meter::default())).await?;
         let (stop, stopped) = oneshot::channel::<()>();
         let work = async {
-            let done = match store.readiness().await {
-                Ok(()) => work(&store, origin).await,
-                Err(reason) => Err(OpsError::NotReady(reason)),
+            let done = match work(&store, origin).await {
+                // There is no service here that could be asked for the reason.
+                Err(OpsError::Store(StoreError::Unavailable(Unavailable::LogInDoubt))) => {
+                    Err(OpsError::NotWritten(store.writer_failure().unwrap_or_default().to_owned()))
+                }
+                done => done,
             };
             store.close().await;
             drop(stop);

@@ -85,7 +85,7 @@ fn copy(database: &Path, backup: &Path, fresh: &Path) -> io::Result<()> {
     }
     let mut to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(fresh)?;
     io::copy(&mut File::open(backup)?, &mut to)?;
-    open::give_to_owner_of(database, fresh)?;
+    open::give_to_owner_of(database, &to)?;
     to.sync_all()
 }
 

@@ -1,10 +1,10 @@
 //! `<database>.checkpoints`: every checkpoint there was, a line each, outside the database. Only ever appended to.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::store::sqlite::open::{beside, give_to_owner_of, sync_folder_of};
+use crate::store::sqlite::open::{beside, give_to_owner_of, open_beside, sync_folder_of};
 
 /// More than the last line has, in bytes.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -39,10 +39,22 @@ impl CheckpointFile {
         file.read_to_end(&mut tail)?;
         let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(&[][..], |end| &tail[..end]);
         let line = whole.rsplit(|byte| *byte == b'\n').next().filter(|line| !line.is_empty());
-        // A line that is no note does not match any log, which is what its reader says then.
-        Ok(line.map(|line| {
-            serde_json::from_slice(line)
-                .unwrap_or_else(|_not_json| String::from_utf8_lossy(line).into_owned())
+        Ok(line.map(note))
+    }
+
+    /// All checkpoints in it, in their order, but for a line that was torn; none when there is no such file.
+    pub(crate) fn notes(&self) -> io::Result<impl Iterator<Item = io::Result<String>> + use<>> {
+        let mut lines = match File::open(&self.path) {
+            Ok(file) => Some(BufReader::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(std::iter::from_fn(move || {
+            let mut line = Vec::new();
+            match lines.as_mut()?.read_until(b'\n', &mut line) {
+                Err(error) => Some(Err(error)),
+                Ok(_) => line.strip_suffix(b"\n").map(|line| Ok(note(line))),
+            }
         }))
     }
 
@@ -50,10 +62,9 @@ impl CheckpointFile {
     /// written by a try that failed later on is not written twice.
     pub(crate) fn append(&self, notes: &[String]) -> io::Result<()> {
         let is_new = !self.path.exists();
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&self.path)?;
+        let mut file = open_beside(&self.path)?;
         if is_new {
-            give_to_owner_of(&self.database, &self.path)?;
+            give_to_owner_of(&self.database, &file)?;
         }
         let mut lines = Vec::new();
         for note in notes {
@@ -70,6 +81,11 @@ impl CheckpointFile {
         // Or a power cut would leave a database with checkpoints and no file of them.
         if is_new { sync_folder_of(&self.path) } else { Ok(()) }
     }
+}
+
+/// The note in a line. A line that is none does not match any log, which is what its reader says then.
+fn note(line: &[u8]) -> String {
+    serde_json::from_slice(line).unwrap_or_else(|_not_json| String::from_utf8_lossy(line).into_owned())
 }
 
 /// What a file has up to the end of its last whole line.

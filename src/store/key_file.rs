@@ -102,8 +102,8 @@ fn write_whole(database: &Path, path: &Path, key: &SigningKey) -> io::Result<()>
     remove(&unfinished)?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&unfinished)?;
     writeln!(file, "{}", key.to_secret_text())?;
+    give_to_owner_of(database, &file)?;
     file.sync_all()?;
-    give_to_owner_of(database, &unfinished)?;
     fs::rename(&unfinished, path)?;
     sync_folder_of(path)
 }
@@ -139,12 +139,6 @@ pub(crate) fn settle(path: &Path, signed_with: Option<&str>) -> Result<(), KeyEr
     } else {
         fs::remove_file(&next).map_err(io)
     }
-}
-
-/// Removes the next key.
-pub(crate) fn forget_next(path: &Path) -> Result<(), KeyError> {
-    let next = next_path(path);
-    remove(&next).map_err(|source| KeyError::Io { path: next, source })
 }
 
 /// The half of a key that everybody may know, as text.

@@ -90,12 +90,25 @@ impl Log {
         sqlite::log::beside(&mut self.conn).await
     }
 
-    /// Every checkpoint, in the order in which they were made.
+    /// Every checkpoint, in the order in which they were made, until `each` fails.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn checkpoints(&mut self) -> Result<Vec<StoredCheckpoint>, StoreError> {
-        sqlite::log::checkpoints(&mut self.conn).await
+    /// [`StoreError`], and what `each` fails with.
+    pub async fn checkpoints<E: From<StoreError>>(
+        &mut self,
+        mut each: impl FnMut(StoredCheckpoint) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut first = i64::MIN;
+        loop {
+            let page = sqlite::log::checkpoints(&mut self.conn, first, PAGE).await?;
+            let next = page.last().and_then(|newest| newest.checkpoint_id.checked_add(1));
+            let is_full = page.len() == PAGE as usize;
+            page.into_iter().try_for_each(&mut each)?;
+            match next {
+                Some(next) if is_full => first = next,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// The checkpoint that was made last.
@@ -128,6 +141,14 @@ impl Log {
     /// [`StoreError`].
     pub async fn record(&mut self, seq: i64) -> Result<Option<Vec<u8>>, StoreError> {
         sqlite::log::record(&mut self.conn, seq).await
+    }
+
+    /// The bytes of the records in which `part` stands, in order. No index helps it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn records_with(&mut self, part: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        sqlite::log::records_with(&mut self.conn, part.as_bytes()).await
     }
 
     /// The records from `first` on, in order, until `each` fails.

@@ -7,6 +7,7 @@ mod cache;
 mod checkpoint_file;
 mod key_file;
 pub mod log;
+mod lost;
 mod refusals;
 mod sqlite;
 pub mod seal;
@@ -16,8 +17,7 @@ mod writer;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
@@ -170,12 +170,6 @@ pub enum OpenError {
     /// What stands in the database does not fit together.
     #[error("the database is damaged: {0}")]
     Damaged(StoreError),
-    /// What was lost is in the middle of the log, so that nothing can be written behind it.
-    #[error(
-        "the audit log was cut or changed: {0}, which cannot be gone on with; put the right file back, or a backup \
-         with `ecs-groupd restore`"
-    )]
-    Ruined(String),
     /// SQLite refused.
     #[error("cannot open the database: {0}")]
     Database(String),
@@ -249,6 +243,20 @@ pub enum Unavailable {
     LogInDoubt,
 }
 
+/// What is not as it should be, though attempts are answered.
+#[derive(Debug, Default)]
+struct Warning(Mutex<Option<String>>);
+
+impl Warning {
+    fn put(&self, warning: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = warning;
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// By what a request is known again: its key, which is its user's own for a project and a path, and its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Once {
@@ -294,7 +302,7 @@ pub struct Store {
     tokens: Cache<SecretDigest, Option<Arc<Session>>>,
     temporary_keys: Cache<AccessKeyId, Option<Arc<TemporaryKey>>>,
     writer_failure: Arc<OnceLock<String>>,
-    is_unsigned: Arc<AtomicBool>,
+    warning: Arc<Warning>,
 }
 
 /// How many groups are kept in memory: 0.2 kB each, and 1.4 kB with the longest name and 16 members.
@@ -336,15 +344,15 @@ pub async fn open(
         tokens: Cache::new(TOKENS_CACHED),
         temporary_keys: Cache::new(TOKENS_CACHED),
         writer_failure: Arc::clone(&writer_failure),
-        is_unsigned: Arc::default(),
+        warning: Arc::default(),
     };
     let shared = writer::Shared {
         meter,
         versions: Arc::clone(&store.versions),
         refusals: Arc::clone(&store.refusals),
         failure: writer_failure,
+        warning: Arc::clone(&store.warning),
         committed: commit,
-        is_unsigned: Arc::clone(&store.is_unsigned),
     };
     let writer = Writer::open(options, jobs, clock, ids, shared).await?;
     Ok((store, writer))
@@ -558,12 +566,16 @@ impl Store {
             .map_err(|error| error.to_string())
     }
 
-    /// What the operator should look after, though attempts are answered.
+    /// What is not as it should be, though attempts are answered: the log has not been signed for a while.
     #[must_use]
-    pub fn warning(&self) -> Option<&'static str> {
-        self.is_unsigned.load(Ordering::Relaxed).then_some(
-            "the audit log is not signed: its file of checkpoints cannot be written, as the service's log says",
-        )
+    pub fn warning(&self) -> Option<String> {
+        self.warning.get()
+    }
+
+    /// Why nothing is written, if the writer does not.
+    #[must_use]
+    pub fn writer_failure(&self) -> Option<&str> {
+        self.writer_failure.get().map(String::as_str)
     }
 
     /// How many records the log has: a new number after each commit that added some.
@@ -613,7 +625,8 @@ impl Store {
         Ok(log.first - 1)
     }
 
-    /// Makes the key that is to come after the one that the log is signed with.
+    /// Makes the key that is to come after the one that the log is signed with: once it is recorded, it signs. It stays
+    /// when the record may have been written; else it is to be [forgotten](Self::forget_next_key).
     ///
     /// # Errors
     /// [`KeyError`].
@@ -621,12 +634,12 @@ impl Store {
         key_file::make_next(&self.database, &self.key)
     }
 
-    /// Forgets the next key, which the log does not name.
+    /// Removes the next key, which was certainly not recorded.
     ///
     /// # Errors
     /// [`KeyError`].
     pub fn forget_next_key(&self) -> Result<(), KeyError> {
-        key_file::forget_next(&self.key)
+        key_file::settle(&self.key, None)
     }
 
     /// Closes the read connections; the writer closes its own when it stops.

@@ -2,8 +2,9 @@
 //!
 //! Invariant: a record is deleted only when a file on the disk holds it, and that file ends at a checkpoint.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::SqliteConnection;
 
 use super::checkpoint_file::CheckpointFile;
-use super::sqlite::audit::{self, StoredCheckpoint};
+use super::sqlite::audit::{self, Mark, StoredCheckpoint};
 use super::sqlite::open::{beside, give_to_owner_of, sync_folder_of};
 use super::sqlite::trace;
 use super::trace::first_place;
@@ -20,7 +21,7 @@ use crate::access::policy;
 use crate::access::principal::Origin;
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::note::VerifyingKey;
-use crate::audit::segment::{self, SegmentWriter};
+use crate::audit::segment::{self, SegmentReader, SegmentWriter};
 use crate::audit::tree::{self, Edge};
 use crate::domain::command::Command;
 use crate::domain::session::SecretDigest;
@@ -77,6 +78,25 @@ pub fn segments(database: &Path) -> PathBuf {
     beside(database, ".segments")
 }
 
+/// The marks that the records in the segments beside a database tell of, up to the record `last`. What cannot be read
+/// tells of none.
+pub(super) fn marks_of_segments(database: &Path, last: u64) -> Vec<Mark> {
+    let Ok(entries) = fs::read_dir(segments(database)) else { return Vec::new() };
+    let is_whole = |path: &PathBuf| path.to_string_lossy().ends_with(WHOLE);
+    let mut files: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_whole).collect();
+    files.sort();
+    let mut marks = Vec::new();
+    for file in files {
+        let Ok(file) = File::open(file) else { continue };
+        let Ok(mut segment) = SegmentReader::open(BufReader::new(file)) else { continue };
+        while let Ok(Some(bytes)) = segment.next_record() {
+            marks.extend(Mark::told(bytes).filter(|mark| mark.seq() <= last));
+        }
+    }
+    marks
+}
+
 impl Store {
     /// Seals one segment of records that are older than `before`, as far as a checkpoint vouches for them that stands
     /// outside the database as well; `None` when there is none. The newest record always stays, and so does all of a
@@ -125,10 +145,7 @@ impl Store {
         end: StoredCheckpoint,
     ) -> Result<SecretDigest, SealError> {
         let io = |source| SealError::Io { file: file.to_owned(), source };
-        fs::create_dir_all(folder).map_err(io)?;
-        give_to_owner_of(&self.database, folder).map_err(io)?;
-        // Before the rows go, the folder must be where they went.
-        sync_folder_of(folder).map_err(io)?;
+        make_folder(&self.database, folder).map_err(io)?;
         let left = Left::of(folder, start.size() + 1, end.size).map_err(io)?;
         for unfinished in &left.unfinished {
             fs::remove_file(unfinished).map_err(io)?;
@@ -161,8 +178,10 @@ impl Store {
     ) -> Result<(SecretDigest, Vec<&'left Path>), SealError> {
         let (first, last) = (start.size() + 1, end.size);
         let io = |source| SealError::Io { file: file.to_owned(), source };
-        let out =
-            Digesting { out: BufWriter::new(File::create(unfinished).map_err(io)?), digest: Sha256::new() };
+        let out = Digesting {
+            out: BufWriter::new(File::create_new(unfinished).map_err(io)?),
+            digest: Sha256::new(),
+        };
         let origin = end.note.lines().next().unwrap_or_default();
         let mut segment = SegmentWriter::begin(out, origin, start).map_err(io)?;
         let mut copies = Vec::new();
@@ -188,10 +207,23 @@ impl Store {
         let notes = self.read(async |conn| audit::notes_between(conn, first, last).await).await?;
         let Digesting { out, digest } = segment.finish(notes).map_err(io)?;
         let written = out.into_inner().map_err(|error| io(error.into_error()))?;
+        give_to_owner_of(&self.database, &written).map_err(io)?;
         written.sync_all().map_err(io)?;
-        give_to_owner_of(&self.database, unfinished).map_err(io)?;
         Ok((SecretDigest::from_bytes(digest.finalize().into()), copies))
     }
+}
+
+/// Makes the folder of segments, if there is none; it is then in its own folder on the disk.
+fn make_folder(database: &Path, folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    let made =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY).open(folder)?;
+    give_to_owner_of(database, &made)?;
+    // Also of one that is there: a kill may have come in between. Before anything is deleted that it holds.
+    sync_folder_of(folder)
 }
 
 /// Up to which record the checkpoint `outside` vouches for the log: one of the newest two inside, by the key in force.

@@ -2,6 +2,7 @@
 //! taken for such a one.
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
@@ -10,7 +11,7 @@ use std::thread;
 use ecs_groupd::audit::tree::{self, Edge};
 use ecs_groupd::identities::dev;
 use ecs_groupd::ops::audit::verify::{Ask, Which, verify};
-use ecs_groupd::ops::key;
+use ecs_groupd::ops::{self, key};
 use ecs_groupd::store;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -268,7 +269,7 @@ fn a_record_that_was_changed_since_the_newest_checkpoint_is_noticed_by_the_edge(
     process.kill();
     assert_eq!(left.sizes().last(), Some(&12), "the start's record is signed, as nothing was before it");
     left.meddle(|conn| rewrite(conn, "seq = 14"));
-    assert_doubted(&left, SINCE);
+    assert_doubted(&left, "the record 14 was changed: its leaf is not its hash");
     // What is gone on with is what there is, so that the tree is over these records from there on.
     left.meddle(|conn| {
         let bytes: Vec<u8> =
@@ -351,17 +352,75 @@ fn shorten(left: &Left, by: usize) {
 }
 
 #[test]
-fn an_older_copy_of_the_file_of_checkpoints_is_caught_up_with() {
-    for by in 1..=4 {
-        let left = Left::new();
-        let before = lines_of(&left.at(".checkpoints"));
+fn a_file_of_checkpoints_that_is_an_older_copy_is_caught_up_with_from_the_database() {
+    let left = Left::new();
+    for by in [2, 4] {
+        let whole = lines_of(&left.at(".checkpoints"));
         shorten(&left, by);
         let process = left.serve(&[]);
-        assert_eq!(process.client.get("/readyz").status, 200);
+        let ready = process.client.get("/readyz");
+        assert_eq!(ready.status, 200, "{}", ready.text);
         assert_eq!(process.terminate(), Some(0));
-        assert_eq!(lines_of(&left.at(".checkpoints"))[..before.len()], before, "without the last {by}");
-        assert_verified(&left.at(""), "caught up with");
+        let lines = lines_of(&left.at(".checkpoints"));
+        assert_eq!(lines[..whole.len()], whole, "without the last {by}");
+        assert_eq!(lines, notes_of(&left.at("")));
+        check_checkpoints(&left.at(""));
+        let warned = |line: &&Value| line["level"] == "WARN" && line["missing"] == by;
+        assert_eq!(left.log().iter().filter(warned).count(), 1, "{:#?}", left.log());
     }
+    assert!(left.records().iter().all(|record| record["action"] != ACCEPTED));
+}
+
+#[test]
+fn an_older_copy_from_before_the_keys_were_changed_is_caught_up_with_too() {
+    let left = Left::new();
+    let older = std::fs::read(left.at(".checkpoints")).unwrap();
+    for _ in 0..2 {
+        key::rotate(&store::Options { database: left.at(""), ..store_options() }).unwrap();
+    }
+    let whole = lines_of(&left.at(".checkpoints"));
+    std::fs::write(left.at(".checkpoints"), older).unwrap();
+    let process = left.serve(&[]);
+    let ready = process.client.get("/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.text);
+    assert_eq!(process.terminate(), Some(0));
+    assert_eq!(lines_of(&left.at(".checkpoints"))[..whole.len()], whole);
+    assert_verified(&left.at(""), "caught up with");
+}
+
+#[test]
+fn an_older_copy_of_another_log_or_that_lacks_one_in_the_middle_is_noticed() {
+    let left = Left::new();
+    let text = std::fs::read_to_string(left.at(".checkpoints")).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let gap = [lines[0], lines[2]].concat();
+    std::fs::write(left.at(".checkpoints"), gap).unwrap();
+    assert_doubted(&left, "what is in it is not what the database begins with");
+    assert_gone_on_with(&left, "what is in it is not what the database begins with", RECORDS, false);
+
+    let (left, other) = (Left::new(), Left::new());
+    std::fs::copy(other.at(".checkpoints"), left.at(".checkpoints")).unwrap();
+    assert_doubted(&left, "the newest checkpoint in ");
+}
+
+#[test]
+fn an_older_copy_does_not_hide_what_was_changed_since() {
+    for changed in [5, 9] {
+        let left = Left::new();
+        shorten(&left, 3);
+        left.meddle(|conn| {
+            rewrite(conn, &format!("seq = {changed}"));
+            mend(conn);
+        });
+        assert_doubted(&left, "records are not those that its checkpoint tells of");
+    }
+    let left = Left::new();
+    shorten(&left, 3);
+    left.meddle(|conn| {
+        conn.execute("update audit_checkpoint set note = replace(note, '7', '8') where size = 7", [])
+            .unwrap();
+    });
+    assert_doubted(&left, "its checkpoint of 7 records ");
 }
 
 #[test]
@@ -446,45 +505,217 @@ fn checkpoints_that_were_deleted_inside_and_outside_are_missed_since_the_log_nam
     }
 }
 
+/// The rows of the log, as they are put aside.
+fn rows_behind(left: &Left, size: u64) -> Vec<Value> {
+    let conn = Connection::open(left.at("")).unwrap();
+    let select = "select seq, record_time, lower(hex(leaf)), cast(bytes as text), lower(hex(project_id)),
+                      lower(hex(group_id)), project_id is null, group_id is null
+                  from audit_record where seq > ? order by seq";
+    let mut select = conn.prepare(select).unwrap();
+    let rows = select.query_map([size.cast_signed()], |row| {
+        let id = |at, is_none| {
+            Ok::<_, rusqlite::Error>(if row.get(is_none)? { None } else { Some(row.get::<_, String>(at)?) })
+        };
+        Ok(json!({
+            "seq": row.get::<_, i64>(0)?, "record_time": row.get::<_, i64>(1)?,
+            "leaf": row.get::<_, String>(2)?, "record": row.get::<_, String>(3)?,
+            "project_id": id(4, 6)?, "group_id": id(5, 7)?,
+        }))
+    });
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+fn lost(left: &Left, nth: usize) -> Vec<Value> {
+    let text = std::fs::read_to_string(left.at(&format!(".lost-{nth}.ndjson"))).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Checks that a service that is told to goes on behind the first records, that the rest is kept in a file, and that
+/// the log verifies from then on.
+#[track_caller]
+fn assert_gone_on_behind(left: &Left, size: u64, reason: &str, expected_size: u64) {
+    let (begun, rest) = (usize::try_from(size).unwrap(), rows_behind(left, size));
+    let beginning = left.records()[..begun].to_vec();
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    let id = process.client.create("after");
+    process.kill();
+    assert_eq!(lost(left, 1), rest, "nothing is lost");
+    let mode = std::fs::metadata(left.at(".lost-1.ndjson")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let records = left.records();
+    assert_eq!(records[..begun], beginning);
+    let accepted = &records[begun];
+    assert_eq!((&accepted["action"], &accepted["seq"]), (&ACCEPTED.into(), &(size + 1).into()));
+    let asked = &accepted["asked"];
+    assert_eq!((&asked["found_size"], &asked["expected_size"]), (&size.into(), &expected_size.into()));
+    let told = asked["reason"].as_str().unwrap();
+    for part in [reason, "ecs-groupd.db.lost-1.ndjson", "SHA-256"] {
+        assert!(told.contains(part), "no {part:?} in {told:?}");
+    }
+    check_tree(&Connection::open(left.at("")).unwrap());
+    assert_log_verified(&left.at(""), "as the kill left it");
+    let process = left.serve(&[]);
+    assert_eq!(process.client.get("/readyz").status, 200, "{:#?}", left.log());
+    assert_eq!(process.client.delete(&group_path(&id)).status, 204);
+    assert_eq!(process.terminate(), Some(0));
+    assert_log_verified(&left.at(""), "gone on with");
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    assert_eq!(process.terminate(), Some(0));
+    assert!(!left.at(".lost-2.ndjson").exists(), "once and for all");
+}
+
 #[test]
-fn a_record_missing_in_the_middle_cannot_be_gone_on_with() {
+fn a_record_missing_in_the_middle_is_noticed_and_what_is_in_front_of_it_is_gone_on_with() {
     let left = Left::new();
     let process = left.serve(&[]);
     (0..2).for_each(|_| drop(process.client.create("not signed")));
     process.kill();
-    let newest = left.records().len() as u64;
-    assert_eq!((newest, left.sizes().last()), (14, Some(&12)));
+    assert_eq!((left.records().len(), left.sizes().last()), (14, Some(&12)));
     left.meddle(|conn| {
         conn.execute("delete from audit_record where seq = 13", []).unwrap();
     });
-    assert_doubted(&left, SINCE);
-    let refused = left.refused(&[FLAG]);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("record 13 is missing, and others stand behind it"), "{said}");
-    assert!(said.contains("put the right file back, or a backup with `ecs-groupd restore`"), "{said}");
-    // With the last one gone as well, it is still served to read.
-    left.meddle(|conn| {
-        conn.execute("delete from audit_record where seq in (5, 14)", []).unwrap();
-    });
-    assert_doubted(&left, "record 5 is missing, and others stand behind it");
-    let refused = left.refused(&[FLAG]);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("record 5 is missing, and others stand behind it"), "{said}");
+    assert_doubted(&left, "the record 13 is missing");
+    assert_gone_on_behind(&left, 12, "the record 13 is missing", 14);
 }
 
 #[test]
-fn a_table_of_keys_that_was_emptied_is_noticed_and_cannot_be_gone_on_with() {
+fn a_record_missing_in_the_middle_is_told_with_what_else_is_missing() {
     let left = Left::new();
     left.meddle(|conn| {
-        conn.execute("delete from audit_key", []).unwrap();
+        conn.execute("delete from audit_record where seq = 7", []).unwrap();
     });
-    assert_doubted(&left, "a record names the key that it is signed with, and the table of keys does not");
-    let refused = left.refused(&[FLAG]);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("the table of keys does not, which cannot be gone on with"), "{said}");
+    std::fs::remove_file(left.at(".checkpoints")).unwrap();
+    assert_doubted(&left, "ecs-groupd.db.checkpoints is missing");
+    assert_doubted(&left, "the record 7 is missing");
+    assert_gone_on_behind(&left, 6, "the record 7 is missing", RECORDS);
+}
+
+#[test]
+fn records_missing_in_the_middle_and_at_the_end_leave_a_log_that_is_read_and_can_be_gone_on_with() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq in (5, 11)", []).unwrap();
+    });
+    assert_doubted(&left, "the record 5 is missing");
+    assert_gone_on_behind(&left, 4, "the record 5 is missing", RECORDS);
+}
+
+#[test]
+fn all_records_missing_but_the_last_leave_a_log_that_begins_anew() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq < 11", []).unwrap();
+    });
+    std::fs::write(left.at(".checkpoints"), "").unwrap();
+    assert_doubted(&left, "the record 1 is missing");
+    assert_gone_on_behind(&left, 0, "the record 1 is missing", RECORDS);
+}
+
+#[test]
+fn a_record_whose_leaf_is_not_its_own_is_noticed_and_what_is_in_front_of_it_is_gone_on_with() {
+    let left = Left::new();
+    let process = left.serve(&[]);
+    process.client.create("not signed");
+    process.kill();
+    left.meddle(|conn| {
+        conn.execute("update audit_record set leaf = zeroblob(32) where seq = 13", []).unwrap();
+    });
+    assert_doubted(&left, "the record 13 was changed: its leaf is not its hash");
+    assert_gone_on_behind(&left, 12, "the record 13 was changed", 13);
+}
+
+#[test]
+fn records_that_changed_places_are_noticed_and_what_is_in_front_of_them_is_gone_on_with() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute_batch(
+            "update audit_record set seq = 100 where seq = 6; update audit_record set seq = 6 where seq = 8;
+             update audit_record set seq = 8 where seq = 100",
+        )
+        .unwrap();
+        mend(conn);
+    });
+    assert_doubted(&left, "the record 6 says that it is record 8");
+    assert_gone_on_behind(&left, 5, "the record 6 says that it is record 8", RECORDS);
+}
+
+#[test]
+fn what_was_put_aside_before_a_kill_is_not_put_aside_twice_and_no_other_file_is_taken_for_it() {
+    let left = Left::new();
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq = 7", []).unwrap();
+        // The record cannot be written, so that nothing is deleted either.
+        conn.execute_batch(
+            "create trigger fault before insert on audit_record begin select raise(abort, 'no'); end",
+        )
+        .unwrap();
+    });
+    std::fs::remove_file(left.at(".checkpoints")).unwrap();
+    let (before, rest) = (rows_behind(&left, 0), rows_behind(&left, 6));
+    for _ in 0..2 {
+        assert_eq!(left.refused(&[FLAG]).status.code(), Some(1));
+        assert_eq!(rows_behind(&left, 0), before, "nothing is deleted before it is recorded");
+        assert_eq!(lost(&left, 1), rest);
+        assert!(!left.at(".lost-2.ndjson").exists());
+    }
+    std::fs::write(left.at(".lost-1.ndjson"), "somebody's\n").unwrap();
+    left.meddle(|conn| conn.execute_batch("drop trigger fault").unwrap());
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.client.get("/readyz").status, 200);
+    assert_eq!(process.terminate(), Some(0));
+    assert_eq!(std::fs::read_to_string(left.at(".lost-1.ndjson")).unwrap(), "somebody's\n");
+    assert_eq!(lost(&left, 2), rest);
+    assert_log_verified(&left.at(""), "gone on with");
+}
+
+#[test]
+fn a_key_and_a_reset_behind_the_hole_are_forgotten_with_their_records() {
+    let left = Left::new();
+    let options = || store::Options { database: left.at(""), ..store_options() };
+    key::rotate(&options()).unwrap();
+    ops::reset(options(), None).unwrap();
+    let newest = left.records().len() as u64;
+    left.meddle(|conn| {
+        conn.execute("delete from audit_record where seq = 7", []).unwrap();
+    });
+    std::fs::remove_file(left.at(".checkpoints")).unwrap();
+    assert_doubted(&left, "the record 7 is missing");
+    let process = left.serve(&[FLAG]);
+    assert_eq!(process.terminate(), Some(0));
+    let records = left.records();
+    let change = &records[7];
+    assert_eq!((&change["action"], &change["actor"]["type"]), (&KEY_CHANGED.into(), &"service".into()));
+    assert_eq!(change["asked"]["old"], records[0]["asked"]["new"], "the one that the rest of the log names");
+    assert_eq!(records[6]["asked"]["expected_size"], newest);
+    assert_log_verified(&left.at(""), "gone on with");
+}
+
+#[test]
+fn keys_that_were_deleted_from_their_table_are_missed_and_found_again_in_the_records() {
+    for (is_rotated, what) in [
+        (false, "delete from audit_key"),
+        (true, "delete from audit_key"),
+        (true, "delete from audit_key; delete from audit_checkpoint"),
+    ] {
+        let left = Left::new();
+        if is_rotated {
+            key::rotate(&store::Options { database: left.at(""), ..store_options() }).unwrap();
+        }
+        let newest = left.records().len() as u64;
+        left.meddle(|conn| conn.execute_batch(what).unwrap());
+        let reason = if what.contains("checkpoint") { "checkpoint" } else { "its table of keys is empty" };
+        assert_doubted(&left, reason);
+        assert_gone_on_with(&left, reason, newest, false);
+        assert_log_verified(&left.at(""), what);
+    }
+    // Nor is it a log that was never signed when all is gone that says it was, but for its records.
+    let left = Left::new();
+    left.meddle(|conn| conn.execute_batch("delete from audit_key; delete from audit_checkpoint").unwrap());
+    std::fs::remove_file(left.at(".checkpoints")).unwrap();
+    assert_doubted(&left, "ecs-groupd.db.checkpoints is missing");
+    assert_gone_on_with(&left, "ecs-groupd.db.checkpoints is missing", RECORDS, false);
 }
 
 #[test]
@@ -568,8 +799,19 @@ fn notes_of(database: &Path) -> Vec<String> {
 
 /// Checks that the verifier finds nothing wrong with the log, nor with the groups and members.
 #[track_caller]
-pub fn assert_verified(database: &Path, when: &str) {
-    let log = Which::Database { database: database.to_owned(), state: true };
+fn assert_verified(database: &Path, when: &str) {
+    assert_verified_with(database, when, true);
+}
+
+/// The same, but for the groups and members, which records that are lost led to.
+#[track_caller]
+fn assert_log_verified(database: &Path, when: &str) {
+    assert_verified_with(database, when, false);
+}
+
+#[track_caller]
+fn assert_verified_with(database: &Path, when: &str, state: bool) {
+    let log = Which::Database { database: database.to_owned(), state };
     let mut told = Vec::new();
     let is_good = verify(&Ask { log, keys: keys_of(database), checkpoint: None }, &mut told).unwrap();
     assert!(is_good, "{when}: {}", String::from_utf8_lossy(&told));

@@ -17,8 +17,9 @@ use ecs_groupd::domain::server::{Server, ServerStatus};
 use ecs_groupd::domain::session::{LoginMethod, Scope, SecretDigest};
 use ecs_groupd::domain::time::Timestamp;
 use ecs_groupd::identities::dev;
+use ecs_groupd::ops::{self, OpsError};
 use ecs_groupd::settings::MemberSource;
-use ecs_groupd::store::StoreError;
+use ecs_groupd::store::{OpenError, Options, StoreError};
 use proptest::prelude::*;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
@@ -28,7 +29,7 @@ use crate::batch::{BATCH_MAX, Bench, Pending, bench, dev, neighbour, outcome, pr
 use crate::checkpoint::check_checkpoints;
 use crate::harness::{
     Answer, Client, NOW, TestApp, all_records, cheap_hash, create_body, group_path, groups_path, log_in,
-    token_for,
+    store_options, token_for, write_secret,
 };
 use crate::member::{batch, ecs};
 
@@ -589,6 +590,33 @@ fn a_database_of_an_older_schema_is_migrated_with_one_record_and_its_log_signed(
         assert_eq!(check_checkpoints(&database)[0], count as u64 + 2);
         drop(folder);
     }
+}
+
+#[test]
+fn a_migration_whose_record_was_kept_from_it_is_recorded_by_the_next_start() {
+    let golden: Vec<&str> = include_str!("../vectors/audit_records_v1.ndjson").lines().take(3).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("ecs-groupd.db");
+    of_version_5(&database, &golden);
+    // What is no key ends the start behind the migration.
+    let key = folder.path().join("ecs-groupd.db.key");
+    write_secret(&key, "none\n");
+    for _ in 0..2 {
+        let refused = ops::reset(Options { database: database.clone(), ..store_options() }, None);
+        assert!(matches!(refused, Err(OpsError::Open(OpenError::Key(_)))), "{refused:?}");
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        let version: i64 = conn.query_row("pragma user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!((version, all_records(&database).len()), (6, 3), "migrated, and not recorded");
+    }
+    std::fs::remove_file(&key).unwrap();
+    let app = TestApp::start_in(folder, |_| {});
+    let app = TestApp::start_in(app.stop(), |_| {});
+    let records = all_records(&database);
+    let migrated: Vec<&Value> =
+        records.iter().filter(|record| record["action"] == "ecs-groupd:database:migrate").collect();
+    assert_eq!(migrated.len(), 1, "once and for all");
+    assert_eq!(migrated[0]["asked"], json!({ "from": 5, "to": 6 }));
+    drop(app);
 }
 
 /// All that a database holds, but for what SQLite and the migrator keep there.

@@ -11,6 +11,7 @@ use ecs_groupd::audit::tree::{self, Edge};
 use ecs_groupd::ops::audit::Keys;
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::harness::{NOW, write_secret};
 
@@ -65,6 +66,11 @@ pub fn keys_of(database: &Path) -> Keys {
     let mut file = database.as_os_str().to_owned();
     file.push(".key");
     Keys::Of(file.into())
+}
+
+/// What the file of a sealed segment is called.
+pub fn segment_name(first: u64, last: u64) -> String {
+    format!("{first:020}-{last:020}.ndjson")
 }
 
 pub fn server_id(number: u64) -> String {
@@ -318,27 +324,42 @@ impl LogBuilder {
         self.seal_untold(size);
     }
 
+    /// Seals the records from `first` to `last`, as a record tells: the name of the file, and what is in it.
+    pub fn seal_into(&mut self, first: u64, last: u64) -> (String, Vec<u8>) {
+        let (file, bytes) = (segment_name(first, last), self.segment(first, last));
+        let sha256 = base16ct::lower::encode_string(&Sha256::digest(&bytes));
+        let asked = json!({ "first": first, "last": last, "file": file, "sha256": sha256 });
+        self.by_operator("audit:sealSegment", None, "audit_log", &asked.to_string());
+        self.seal_untold(last);
+        (file, bytes)
+    }
+
     /// Marks the records up to `size` as sealed.
     pub fn seal_untold(&mut self, size: u64) {
         self.sealed = Edge::default();
         self.rows[..at(size)].iter().for_each(|row| self.sealed.push(row.leaf));
     }
 
-    /// Records `first` to `last` as an export or a sealed segment.
+    /// Records `first` to `last` as a sealed segment.
     pub fn segment(&self, first: u64, last: u64) -> Vec<u8> {
+        self.part(first, last, first)
+    }
+
+    /// The same, with the checkpoints of a size from `from_size` on.
+    fn part(&self, first: u64, last: u64, from_size: u64) -> Vec<u8> {
         let mut edge = Edge::default();
         self.rows[..at(first) - 1].iter().for_each(|row| edge.push(row.leaf));
         let mut writer = SegmentWriter::begin(Vec::new(), "ecs-groupd/test", edge).unwrap();
         for row in &self.rows[at(first) - 1..at(last)] {
             writer.push(&row.bytes, row.leaf).unwrap();
         }
-        let is_in_it = |checkpoint: &&StoredCheckpoint| (first..=last).contains(&checkpoint.size);
+        let is_in_it = |checkpoint: &&StoredCheckpoint| (from_size..=last).contains(&checkpoint.size);
         let notes = self.checkpoints.iter().filter(is_in_it).map(|checkpoint| checkpoint.note.clone());
         writer.finish(notes.collect()).unwrap()
     }
 
     pub fn export(&self) -> Vec<u8> {
-        self.segment(self.sealed.size() + 1, self.last())
+        self.part(self.sealed.size() + 1, self.last(), self.sealed.size())
     }
 
     /// The database in `folder`, with its key and the file of checkpoints.

@@ -31,6 +31,7 @@ mod inventory;
 mod kill;
 mod layering;
 mod lifecycle;
+mod links;
 mod list;
 mod log_builder;
 mod log_lines;

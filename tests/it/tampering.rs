@@ -699,9 +699,14 @@ impl<'case> Export<'case> {
         Self { case, file, named, bytes, lines, first }
     }
 
+    /// Where each record is.
+    fn records(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.lines.iter().filter(|line| self.bytes[line.start..line.end].starts_with(br#"{"v":"#))
+    }
+
     /// How many records are whole in front of a byte.
     fn whole_before(&self, at: usize) -> u64 {
-        let whole = self.lines[1..self.lines.len() - 1].iter().filter(|line| line.end <= at).count();
+        let whole = self.records().filter(|line| line.end <= at).count();
         self.first - 1 + whole as u64
     }
 
@@ -722,8 +727,11 @@ impl<'case> Export<'case> {
                 || of_first
                 || first.starts_with("records ")
                 || (checkpoint && first.contains("was changed"))
-        } else if line == self.lines.len() - 1 {
-            of_file || (checkpoint && !first.contains("the log up to there is not what was signed"))
+        } else if line > self.records().count() {
+            // The first of them may look like the next record.
+            of_file
+                || (checkpoint && !first.contains("the log up to there is not what was signed"))
+                || first.starts_with(&format!("record {seq}: "))
         } else {
             let is_among = first.split_once("was signed: ").is_some_and(|(_, rest)| {
                 let range = rest
@@ -809,13 +817,14 @@ fn every_byte_of_a_sealed_segment_is_guarded() {
     let text = std::fs::read_to_string(&files[1]).unwrap();
     let (lines, last) = text.trim_end().rsplit_once('\n').unwrap();
     let mut last: serde_json::Value = serde_json::from_str(last).unwrap();
-    let mut checkpoints = last["checkpoints"].as_array().unwrap().clone();
-    checkpoints.remove(0);
-    last["checkpoints"] = json!(checkpoints);
+    let taken = lines.lines().find(|line| line.starts_with(r#"{"checkpoint":"#)).unwrap();
+    last["checkpoints"] = json!(last["checkpoints"].as_u64().unwrap() - 1);
+    last["checkpoint_bytes"] = json!(last["checkpoint_bytes"].as_u64().unwrap() - taken.len() as u64 - 1);
     let rest = format!(
-        "{{\"last\":{},\"hashes\":{},\"checkpoints\":{}}}",
-        last["last"], last["hashes"], last["checkpoints"]
+        "{{\"last\":{},\"hashes\":{},\"checkpoints\":{},\"checkpoint_bytes\":{}}}",
+        last["last"], last["hashes"], last["checkpoints"], last["checkpoint_bytes"]
     );
+    let lines = lines.replacen(&format!("{taken}\n"), "", 1);
     std::fs::write(&files[1], format!("{lines}\n{rest}\n")).unwrap();
     let named = files[1].strip_prefix(case.folder.path()).unwrap().display().to_string();
     case.assert_bad_with("a checkpoint less", &format!("{named}: it is not the file that record "));

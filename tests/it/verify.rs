@@ -15,7 +15,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{TestApp, group_path};
-use crate::log_builder::{LogBuilder, Row, StoredCheckpoint, agree, key, key_change, keys_of, sample};
+use crate::log_builder::{
+    LogBuilder, Row, StoredCheckpoint, agree, key, key_change, keys_of, sample, segment_name,
+};
 
 /// What is verified, in this process.
 struct Case {
@@ -627,6 +629,58 @@ fn sealed_segments_are_verified_with_the_database_and_missing_ones_are_told() {
     );
 }
 
+/// The sample, sealed twice, the record of the first sealing in the second segment; with a file for each.
+fn sealed_twice() -> (LogBuilder, Case) {
+    let mut log = sample();
+    let older = log.seal_into(1, 9);
+    log.checkpoint();
+    let newer = log.seal_into(10, 24);
+    log.checkpoint();
+    let case = Case::new(&log);
+    std::fs::create_dir(case.at("log.db.segments")).unwrap();
+    for (name, bytes) in [older, newer] {
+        std::fs::write(case.at("log.db.segments").join(name), bytes).unwrap();
+    }
+    (log, case)
+}
+
+#[test]
+fn where_files_have_the_same_records_those_that_were_sealed_are_verified() {
+    let (log, case) = sealed_twice();
+    let told = case.is_good();
+    assert!(told.contains("records      1\u{2013}25 (25)"), "{told}");
+    // As a stop in the middle of a sealing leaves them, and others that say nothing.
+    for (first, last) in [(10, 16), (17, 21)] {
+        std::fs::write(case.at("log.db.segments").join(segment_name(first, last)), log.segment(first, last))
+            .unwrap();
+    }
+    for (first, last) in [(1, 7), (1, 24), (9, 1), (10, 23)] {
+        std::fs::write(case.at("log.db.segments").join(segment_name(first, last)), "half").unwrap();
+    }
+    assert_eq!(case.is_good(), told);
+    for seq in [4, 12, 24] {
+        let arguments = ["audit", "prove", &log.trace_id(seq), "--database", "log.db"];
+        let proved = run(case.folder.path(), &arguments);
+        assert_eq!(proved.status.code(), Some(0), "{seq}: {}", err(&proved));
+    }
+}
+
+#[test]
+fn the_earlier_keys_are_shown_when_the_change_was_sealed_too() {
+    let (_, case) = sealed_twice();
+    let shown = run(case.folder.path(), &["audit", "key", "--database", "log.db"]);
+    let expected = format!("{}\n{}\n", key(2).verifying_key(), key(1).verifying_key());
+    assert_eq!(out(&shown), expected, "{}", err(&shown));
+    std::fs::write(case.at("keys"), &shown.stdout).unwrap();
+    let oldest = format!("log.db.segments/{}", segment_name(1, 9));
+    let verified = run(case.folder.path(), &["audit", "verify", "--export", &oldest, "--key", "keys"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", out(&verified));
+    // Those that nobody can follow to are not.
+    std::fs::remove_dir_all(case.at("log.db.segments")).unwrap();
+    let shown = run(case.folder.path(), &["audit", "key", "--database", "log.db"]);
+    assert_eq!(out(&shown), format!("{}\n", key(2).verifying_key()), "{}", err(&shown));
+}
+
 #[test]
 fn an_export_is_verified_by_itself_and_several_in_their_order() {
     let log = sample();
@@ -732,6 +786,25 @@ fn an_export_of_a_database_verifies_without_it() {
     let refused = at(&["audit", "export", "--database", "log.db", "--output", "no/where"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(err(&refused).starts_with("ecs-groupd: cannot open no/where: "), "{}", err(&refused));
+}
+
+#[test]
+fn an_export_of_what_is_left_has_the_checkpoint_that_vouches_for_its_start() {
+    let mut log = sample();
+    log.seal(21);
+    let case = Case::new(&log);
+    let exported = run(case.folder.path(), &["audit", "export", "--database", "log.db"]);
+    assert!(exported.stdout == log.export(), "{}{}", out(&exported), err(&exported));
+    let vkey = key(2).verifying_key().to_string();
+    let told = Case::export(&exported.stdout, &vkey).is_good();
+    assert!(told.contains("covered      up to record 21; 3 records behind it are not covered yet"), "{told}");
+    let mut case = Case::export(&log.segment(1, 21), &vkey);
+    std::fs::write(case.at("rest"), &exported.stdout).unwrap();
+    case.ask.log = Which::Exports(vec![case.at("export.ndjson"), case.at("rest")]);
+    assert!(case.is_good().contains("records      1\u{2013}24 (24)"));
+    Case::export(&log.segment(22, 24), &vkey).is_bad(
+        "records 1\u{2013}21 are not here, and no checkpoint behind them vouches for the hashes in their place",
+    );
 }
 
 #[test]
@@ -917,6 +990,16 @@ fn export_with(log: &LogBuilder, checkpoints: &[StoredCheckpoint]) -> Vec<u8> {
     writer.finish(checkpoints.iter().map(|checkpoint| checkpoint.note.clone()).collect()).unwrap()
 }
 
+/// The end of a log behind hashes that nobody signed.
+fn unproven() -> Vec<u8> {
+    let start = Edge::from_parts(21, &[7; 3 * 32]).unwrap();
+    let mut writer = SegmentWriter::begin(Vec::new(), "ecs-groupd/test", start).unwrap();
+    for row in &sample().rows[21..] {
+        writer.push(&row.bytes, row.leaf).unwrap();
+    }
+    writer.finish(Vec::new()).unwrap()
+}
+
 /// Logs that a service, or somebody without its key, could have made.
 fn made_vectors() -> Vec<Vector> {
     let whole = sample().checkpoints;
@@ -941,11 +1024,31 @@ fn made_vectors() -> Vec<Vector> {
     };
     let (unagreed, unsigned) = (by(&[&key(3), &key(2)]), by(&[&key(1)]));
 
+    // The key that is trusted is its second one.
+    let mut later = LogBuilder::with_key(key(3));
+    later.create("web");
+    later.checkpoint();
+    later.rotate(key(1));
+    later.checkpoint();
+
     let mut stranger = LogBuilder::with_key(key(9));
     stranger.create("rewritten");
     stranger.checkpoint();
     vec![
         ("given_up.ndjson", export_with(&lost, &[&whole[..], &[newest]].concat()), "good", "checkpoint 3"),
+        ("key_that_came_before.ndjson", later.export(), "good", "verified"),
+        (
+            "checkpoints_taken_away.ndjson",
+            export_with(&sample(), &[]),
+            "bad",
+            "which signs at once, and no checkpoint is left: they were taken away",
+        ),
+        (
+            "unproven.ndjson",
+            unproven(),
+            "bad",
+            "records 1\u{2013}21 are not here, and no checkpoint behind them vouches for the hashes in their place",
+        ),
         (
             "cut_end.ndjson",
             export_with(&cut, &whole),
@@ -979,6 +1082,7 @@ fn edited_vectors() -> Vec<Vector> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let good = text(log.export());
     let line = |number: usize| good.split_inclusive('\n').nth(number).unwrap();
+    let checkpoint = good.split_inclusive('\n').find(|line| line.starts_with(r#"{"checkpoint":"#)).unwrap();
     let signature = log.checkpoints[1].note.lines().last().unwrap().rsplit(' ').next().unwrap();
     let forged = format!("{}A{}", &signature[..40], &signature[41..]);
     let segment = text(log.segment(10, 23));
@@ -1034,6 +1138,12 @@ fn edited_vectors() -> Vec<Vector> {
             bytes(good.replace(signature, &forged)),
             "bad",
             "of size 16: it has a signature that is wrong",
+        ),
+        (
+            "missing_checkpoint.ndjson",
+            bytes(good.replace(checkpoint, "")),
+            "bad",
+            "it has a last line that tells of other checkpoints than stand in front of it",
         ),
         (
             "time_goes_back.ndjson",

@@ -297,9 +297,9 @@ pub const fn permit_key_change(origin: Origin) -> Permit {
     Permit { actor: Actor::Operator, origin, action: Action::ChangeCheckpointKey, project_id: None }
 }
 
-/// Permits the service itself to sign with the first key of a log, or with one in the place of a key that is lost.
+/// Permits the service itself to sign with a key that it made, where there is none that could agree to it.
 #[must_use]
-pub const fn permit_own_key(origin: Origin) -> Permit {
+pub const fn permit_first_key(origin: Origin) -> Permit {
     Permit { actor: Actor::Service, origin, action: Action::ChangeCheckpointKey, project_id: None }
 }
 

@@ -195,9 +195,9 @@ pub fn decide(facts: &Facts, stamp: Stamp, command: &Command) -> Result<Change, 
         Command::SummarizeRefusals { .. } => Ok(Change::RefusalsSummarized),
         Command::StartService { .. }
         | Command::StopService
-        | Command::MigrateDatabase { .. }
         | Command::RestoreDatabase { .. }
         | Command::AcceptAuditLoss { .. } => Ok(Change::Noted),
+        Command::MigrateDatabase { to, .. } => Ok(Change::SchemaTold { version: *to }),
         Command::ChangeCheckpointKey { new, .. } => Ok(Change::CheckpointKeyChanged { key: new.clone() }),
         Command::SealSegment { last, .. } => Ok(Change::SegmentSealed { last: *last }),
     }
@@ -256,6 +256,7 @@ impl Facts {
             | Change::IdentitiesReloaded
             | Change::RefusalsSummarized
             | Change::Noted
+            | Change::SchemaTold { .. }
             | Change::CheckpointKeyChanged { .. }
             | Change::SegmentSealed { .. } => {}
         }

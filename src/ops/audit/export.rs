@@ -10,7 +10,7 @@ use crate::audit::event::Event;
 use crate::audit::segment::SegmentWriter;
 use crate::audit::tree::{self, Edge};
 use crate::store::StoreError;
-use crate::store::log::{Log, Sealed, StoredCheckpoint};
+use crate::store::log::{Log, Sealed};
 
 /// As what records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +38,23 @@ pub fn export(database: &Path, format: Format, output: Option<&Path>) -> Result<
 
 async fn ndjson(log: &mut Log, out: &mut Output) -> Result<(), AuditError> {
     let start = sealed_edge(&log.sealed().await?)?;
-    let checkpoints = log.checkpoints().await?;
-    let first = start.size() + 1;
-    let mut writer = SegmentWriter::begin(&mut *out, &origin(&checkpoints), start)?;
+    // With the one that vouches for what stands in the place of the records before.
+    let first = start.size().max(1);
+    let mut writer = SegmentWriter::begin(&mut *out, &origin(log).await?, start)?;
     log.records(i64::MIN, |row| {
         writer.push(row.bytes, tree::leaf(row.bytes))?;
         Ok::<_, AuditError>(())
     })
     .await?;
     let sizes = first..=writer.edge().size();
-    let is_in_it =
-        |stored: &StoredCheckpoint| u64::try_from(stored.size).is_ok_and(|size| sizes.contains(&size));
-    let notes = checkpoints.into_iter().filter(is_in_it).map(|stored| stored.note).collect();
-    writer.finish(notes)?;
+    log.checkpoints(|stored| {
+        if u64::try_from(stored.size).is_ok_and(|size| sizes.contains(&size)) {
+            writer.checkpoint(&stored.note)?;
+        }
+        Ok::<_, AuditError>(())
+    })
+    .await?;
+    writer.finish(Vec::new())?;
     Ok(())
 }
 
@@ -74,7 +78,7 @@ pub(super) fn sealed_edge(sealed: &Sealed) -> Result<Edge, AuditError> {
 }
 
 /// The name of the log: that of its newest checkpoint.
-fn origin(checkpoints: &[StoredCheckpoint]) -> String {
-    let newest = checkpoints.last().and_then(|stored| Checkpoint::claimed(&stored.note));
-    newest.map(|checkpoint| checkpoint.origin).unwrap_or_default()
+async fn origin(log: &mut Log) -> Result<String, StoreError> {
+    let newest = log.newest_checkpoint().await?.and_then(|stored| Checkpoint::claimed(&stored.note));
+    Ok(newest.map(|checkpoint| checkpoint.origin).unwrap_or_default())
 }

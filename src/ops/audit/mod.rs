@@ -4,6 +4,7 @@
 
 pub mod export;
 pub mod prove;
+mod sealed;
 pub mod tail;
 pub mod verify;
 mod words;
@@ -168,7 +169,11 @@ pub fn public_keys(database: &Path, keys: &Keys, out: &mut impl io::Write) -> Re
     on_log(database, async |log| {
         for (seq, named) in log.beside().await?.keys.into_iter().rev() {
             let Some(key) = found.last().filter(|key| key.to_string() == named) else { break };
-            let before = log.record(seq).await?.and_then(|bytes| key_before(&bytes, key));
+            let bytes = match log.record(seq).await? {
+                None => sealed::record(database, seq.try_into().unwrap_or_default())?,
+                stored => stored,
+            };
+            let before = bytes.and_then(|bytes| key_before(&bytes, key));
             found.extend(before);
         }
         Ok(())
@@ -366,28 +371,4 @@ impl io::Write for Output {
             Self::File(out, _) => out.flush(),
         }
     }
-}
-
-/// The sealed segments of a database, in the log's order: the first and the last record of each, and its file.
-fn segments(database: &Path) -> Result<Vec<(u64, u64, PathBuf)>, AuditError> {
-    let folder = beside(database, ".segments");
-    let io = |source| AuditError::File { file: folder.clone(), source };
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io(error)),
-    };
-    let mut segments = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(io)?.path();
-        let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.strip_suffix(".ndjson"));
-        let numbers = name.and_then(|name| name.split_once('-'));
-        if let Some((first, last)) = numbers
-            && let (Ok(first), Ok(last)) = (first.parse(), last.parse())
-        {
-            segments.push((first, last, path));
-        }
-    }
-    segments.sort();
-    Ok(segments)
 }

@@ -1,12 +1,12 @@
 //! `ecs-groupd audit prove` and `audit check-proof`: one record, and that it is in the log.
 
-use std::fs::File;
 use std::io::{self, BufReader, Write as _};
 use std::path::Path;
 
 use super::export::sealed_edge;
+use super::sealed::{Segment, segments_with};
 use super::words::{paragraph, plain};
-use super::{AuditError, Keys, Output, beside, on_log, read, segments};
+use super::{AuditError, Keys, Output, beside, on_log, open, read};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::event::Event;
 use crate::audit::proof::{PathBuilder, Proof, ProofError};
@@ -56,14 +56,22 @@ async fn prove_stored(log: &mut Log, seq: u64) -> Result<Option<Proof>, AuditErr
     }
 }
 
-/// The proof of a record in a sealed segment, for the checkpoint at its end.
+/// The proof of a record in a sealed segment, for the checkpoint at its end. Where several files have it, one that a
+/// proof can be made of will do.
 fn prove_sealed(database: &Path, seq: u64) -> Result<Option<Proof>, AuditError> {
-    let of_record = |(first, last, _): &(u64, u64, _)| (*first..=*last).contains(&seq);
-    let Some((_, last, file)) = segments(database)?.into_iter().find(of_record) else {
-        return Err(AuditError::SealedAway { seq, folder: beside(database, ".segments") });
-    };
+    let mut failed = AuditError::SealedAway { seq, folder: beside(database, ".segments") };
+    for segment in segments_with(database, seq)? {
+        match prove_in(&segment, seq) {
+            Ok(proof) => return Ok(Some(proof)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+fn prove_in(Segment { last, file, .. }: &Segment, seq: u64) -> Result<Proof, AuditError> {
     let wrong = |error: SegmentError| AuditError::Segment { file: file.clone(), error };
-    let mut lines = File::open(&file).map_err(|error| wrong(error.into()))?;
+    let mut lines = open(file)?;
     let trailer = segment::read_trailer(&mut lines).map_err(wrong)?;
     io::Seek::rewind(&mut lines)?;
     let mut reader = SegmentReader::open(BufReader::new(lines)).map_err(wrong)?;
@@ -78,11 +86,11 @@ fn prove_sealed(database: &Path, seq: u64) -> Result<Option<Proof>, AuditError> 
         }
     }
     let claimed = |note: String| Some((Checkpoint::claimed(&note)?, note));
-    let at_end = |(checkpoint, _): &(Checkpoint, String)| checkpoint.size == last;
+    let at_end = |(checkpoint, _): &(Checkpoint, String)| checkpoint.size == *last;
     let newest = trailer.checkpoints.into_iter().rev().filter_map(claimed).find(at_end);
     match (builder.finish(), newest, found) {
         (Some((root, path)), Some((checkpoint, note)), Some(bytes)) if root == checkpoint.root => {
-            Ok(Some(Proof { bytes, index, path, note }))
+            Ok(Proof { bytes, index, path, note })
         }
         _ => Err(AuditError::NotReproduced),
     }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest as _, Sha256};
 
+use super::sealed::{Segment, segments_up_to};
 use super::words::plain;
-use super::{AuditError, Keys, beside, line_of, on_log, open, read_notes, segments};
+use super::{AuditError, Keys, beside, line_of, on_log, open, read_notes};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::replay::Replay;
 use crate::audit::segment::{self, SegmentError, SegmentReader};
@@ -106,7 +107,9 @@ async fn verify_database(
     let progress = progress(u64::try_from(size).unwrap_or_default());
     let mut replay = state.then(Replay::default);
     let oldest = log.oldest_seq().await?;
-    verify_sealed(database, &beside_records, oldest, &mut verifier, replay.as_mut(), &progress)?;
+    let sealed_up_to = beside_records.edges.first().map_or(0, |row| row.sealed_up_to);
+    let segments = segments_up_to(log, database, sealed_up_to.try_into().unwrap_or_default()).await?;
+    verify_sealed(segments, &beside_records, oldest, &mut verifier, replay.as_mut(), &progress)?;
     for (first, last) in verifier.absent() {
         let folder = beside(database, ".segments");
         if state && verifier.finding_count() == 0 {
@@ -145,7 +148,7 @@ async fn stored_claims(log: &mut Log) -> Result<(Vec<Claim>, Vec<(u64, Finding)>
     let (mut claims, mut gaps, mut next) = (Vec::new(), Vec::new(), 1);
     // The largest so far: what is missing, or out of place, was behind it.
     let mut at = 0;
-    for stored in log.checkpoints().await? {
+    log.checkpoints(|stored| {
         let id = stored.checkpoint_id;
         if id < next {
             gaps.push((at, Finding::CheckpointOutOfPlace { found: id, expected: next }));
@@ -162,7 +165,9 @@ async fn stored_claims(log: &mut Log) -> Result<(Vec<Claim>, Vec<(u64, Finding)>
             note: stored.note,
             columns: Some((stored.size, stored.hashes)),
         });
-    }
+        Ok::<_, AuditError>(())
+    })
+    .await?;
     Ok((claims, gaps))
 }
 
@@ -232,7 +237,7 @@ fn begin(ask: &Ask, claims: Vec<Claim>) -> Result<Verifier, AuditError> {
 
 /// Goes through the sealed segments that are here, up to the first record that the database has.
 fn verify_sealed(
-    database: &Path,
+    segments: Vec<Segment>,
     beside: &Beside,
     oldest: Option<i64>,
     verifier: &mut Verifier,
@@ -245,9 +250,9 @@ fn verify_sealed(
         verifier.add(0, Finding::beside(place, format!("it is behind record {}", row.sealed_up_to)));
         return Ok(());
     };
-    for (first, last, file) in segments(database)? {
-        if last > up_to || first <= verifier.edge().size() {
-            // Not yet sealed when the moment was taken, or another copy of what was looked at.
+    for Segment { first, file, .. } in segments {
+        if first <= verifier.edge().size() {
+            // One before had more than its name says.
             continue;
         }
         let Some(reader) = reader(&file, verifier)? else { continue };
@@ -336,10 +341,10 @@ fn go_through(
             }
         }
     }
-    if let Some(trailer) = reader.trailer() {
-        let (size, found) = (trailer.edge.size(), verifier.edge().size());
+    if let Some(end) = reader.end() {
+        let (size, found) = (end.size(), verifier.edge().size());
         if size == found {
-            verifier.expect_edge(&trailer.edge, &format!("{place}, its last line"));
+            verifier.expect_edge(end, &format!("{place}, its last line"));
         } else {
             let what = format!("it says that the last record is record {size}, and it is record {found}");
             verifier.add(found, Finding::beside(&format!("{place}, its last line"), what));
@@ -349,7 +354,7 @@ fn go_through(
 }
 
 fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Report, AuditError> {
-    let (mut claims, mut total) = (Vec::new(), 0);
+    let (mut claims, mut total, mut shared) = (Vec::new(), 0, Vec::new());
     for file in files {
         let trailer = match segment::read_trailer(&mut open(file)?) {
             Ok(trailer) => trailer,
@@ -358,10 +363,15 @@ fn verify_exports(files: &[PathBuf], ask: &Ask, notes: &mut Notes) -> Result<Rep
             Err(_) => continue,
         };
         total = trailer.edge.size();
-        for (at, note) in trailer.checkpoints.into_iter().enumerate() {
+        let is_at_end = |note: &&String| Checkpoint::claimed(note).is_some_and(|own| own.size == total);
+        let at_end: Vec<String> = trailer.checkpoints.iter().rev().take_while(is_at_end).cloned().collect();
+        let own = trailer.checkpoints.into_iter().enumerate();
+        // An export begins with those that the file in front of it ends with.
+        for (at, note) in own.skip_while(|(_, note)| shared.contains(note)) {
             let named = format!("checkpoint {} of {}", at + 1, file.display());
             claims.push(Claim { source: Source::Log, named, note, columns: None });
         }
+        shared = at_end;
     }
     outside(ask, None, notes)?.join(&mut claims);
     let mut verifier = begin(ask, claims)?;

@@ -2,7 +2,10 @@
 
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
+use super::log;
 use super::open::{ROWS_MAX, expect_rows};
+use crate::access::action::Action;
+use crate::audit::event::{Event, Outcome};
 use crate::audit::tree::{self, Edge};
 use crate::domain::command::Change;
 use crate::domain::id::{GroupId, ProjectId};
@@ -81,12 +84,14 @@ pub(crate) async fn put_edge(conn: &mut SqliteConnection, edge: &Edge) -> Result
 }
 
 /// What is looked up by the place that its record has in the log.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     /// A reset of this project, or of all of them: listings begin behind it.
     Reset { project_id: Option<ProjectId>, seq: u64 },
     /// The key that checkpoints are signed with from there on.
     Key { key: String, seq: u64 },
+    /// The schema that the log last told of.
+    Schema { version: i64, seq: u64 },
 }
 
 impl Mark {
@@ -96,7 +101,63 @@ impl Mark {
             Change::DatabaseReset => Some(Self::Reset { project_id: None, seq }),
             Change::ProjectReset { project_id } => Some(Self::Reset { project_id: Some(*project_id), seq }),
             Change::CheckpointKeyChanged { key } => Some(Self::Key { key: key.clone(), seq }),
+            Change::SchemaTold { version } => Some(Self::Schema { version: *version, seq }),
             _ => None,
+        }
+    }
+
+    /// The mark that a record tells of, if it tells of one.
+    pub(crate) fn told(bytes: &[u8]) -> Option<Self> {
+        #[derive(serde::Deserialize)]
+        struct Asked {
+            new: String,
+        }
+        let event = Event::parse(bytes).ok()?;
+        let seq = event.seq;
+        match Action::named(&event.action).filter(|_| event.outcome == Outcome::Done)? {
+            Action::ResetDatabase => Some(Self::Reset { project_id: None, seq }),
+            Action::ResetProject => Some(Self::Reset { project_id: Some(event.project_id()?), seq }),
+            Action::ChangeCheckpointKey => {
+                let Asked { new } = serde_json::from_str(event.asked.get()).ok()?;
+                Some(Self::Key { key: new, seq })
+            }
+            _ => None,
+        }
+    }
+
+    /// The record that it is of.
+    pub(crate) const fn seq(&self) -> u64 {
+        match self {
+            Self::Reset { seq, .. } | Self::Key { seq, .. } | Self::Schema { seq, .. } => *seq,
+        }
+    }
+}
+
+/// The marks that the records tell of, in their order.
+pub(crate) async fn marks_of_records(conn: &mut SqliteConnection) -> Result<Vec<Mark>, StoreError> {
+    const PAGE_RECORDS: usize = 1_000;
+    let name = |action: Action| action.name().as_bytes();
+    let (key, all, project) =
+        (name(Action::ChangeCheckpointKey), name(Action::ResetDatabase), name(Action::ResetProject));
+    let mut marks = Vec::new();
+    let mut after = -1;
+    loop {
+        let page = sqlx::query!(
+            "select seq, bytes from audit_record
+             where seq > ? and (instr(bytes, ?) > 0 or instr(bytes, ?) > 0 or instr(bytes, ?) > 0)
+             order by seq limit 1000",
+            after,
+            key,
+            all,
+            project,
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        // What only has the name of such an action in it tells of none.
+        marks.extend(page.iter().filter_map(|row| Mark::told(&row.bytes)));
+        match page.last() {
+            Some(last) if page.len() == PAGE_RECORDS => after = last.seq,
+            _ => return Ok(marks),
         }
     }
 }
@@ -119,8 +180,11 @@ pub(crate) async fn put_mark(conn: &mut SqliteConnection, mark: &Mark) -> Result
             let seq = seq.cast_signed();
             sqlx::query!("insert into audit_key (seq, key) values (?, ?)", seq, key).execute(conn).await?
         }
+        Mark::Schema { version, .. } => {
+            sqlx::query!("update told_schema set version = ?", version).execute(conn).await?
+        }
     };
-    expect_rows("reset or audit_key", done.rows_affected(), 1)
+    expect_rows("reset, audit_key or told_schema", done.rows_affected(), 1)
 }
 
 /// The bytes that a project has in `reset`; none for all projects.
@@ -198,36 +262,51 @@ pub(crate) async fn newest_checkpoints(
     rows.into_iter().map(CheckpointRow::read).collect()
 }
 
-/// The newest checkpoint with this note.
-pub(crate) async fn checkpoint_of(
+/// One checkpoint, or `None`.
+pub(crate) async fn checkpoint(
     conn: &mut SqliteConnection,
-    note: &str,
+    checkpoint_id: i64,
 ) -> Result<Option<StoredCheckpoint>, StoreError> {
     let row = sqlx::query_as!(
         CheckpointRow,
-        "select checkpoint_id, size, hashes, note from audit_checkpoint where note = ?
-         order by checkpoint_id desc limit 1",
-        note,
+        "select checkpoint_id, size, hashes, note from audit_checkpoint where checkpoint_id = ?",
+        checkpoint_id,
     )
     .fetch_optional(conn)
     .await?;
     row.map(CheckpointRow::read).transpose()
 }
 
-/// The checkpoints that were made after another, in their order.
+/// The checkpoints made after this one, in the order in which they were made.
 pub(crate) async fn checkpoints_behind(
     conn: &mut SqliteConnection,
     checkpoint_id: i64,
 ) -> Result<Vec<StoredCheckpoint>, StoreError> {
     let rows = sqlx::query_as!(
         CheckpointRow,
-        "select checkpoint_id, size, hashes, note from audit_checkpoint where checkpoint_id > ?
-         order by checkpoint_id",
+        "select checkpoint_id, size, hashes, note from audit_checkpoint
+         where checkpoint_id > ? order by checkpoint_id",
         checkpoint_id,
     )
     .fetch_all(conn)
     .await?;
     rows.into_iter().map(CheckpointRow::read).collect()
+}
+
+/// The notes of a page of checkpoints made after this one, in the order in which they were made.
+pub(crate) async fn notes_behind(
+    conn: &mut SqliteConnection,
+    checkpoint_id: i64,
+    limit: u32,
+) -> Result<Vec<(i64, String)>, StoreError> {
+    let rows = sqlx::query!(
+        "select checkpoint_id, note from audit_checkpoint where checkpoint_id > ? order by checkpoint_id limit ?",
+        checkpoint_id,
+        limit,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.checkpoint_id, row.note)).collect())
 }
 
 /// Keeps a checkpoint of the log with this edge.
@@ -255,6 +334,83 @@ pub(crate) async fn newest_key(conn: &mut SqliteConnection) -> Result<Option<(u6
     row.map(|row| Ok((unsigned("audit_key", row.seq)?, row.key))).transpose()
 }
 
+/// The key that signs a log of this size, and the record that says so.
+pub(crate) async fn key_at(
+    conn: &mut SqliteConnection,
+    size: u64,
+) -> Result<Option<(u64, String)>, StoreError> {
+    let size = size.cast_signed();
+    let row = sqlx::query!("select seq, key from audit_key where seq <= ? order by seq desc limit 1", size)
+        .fetch_optional(conn)
+        .await?;
+    row.map(|row| Ok((unsigned("audit_key", row.seq)?, row.key))).transpose()
+}
+
+/// The records that name a key, in their order.
+pub(crate) async fn key_seqs(conn: &mut SqliteConnection) -> Result<Vec<u64>, StoreError> {
+    let seqs = sqlx::query_scalar!("select seq from audit_key order by seq").fetch_all(conn).await?;
+    seqs.into_iter().map(|seq| unsigned("audit_key", seq)).collect()
+}
+
+/// Makes the log what its first `size` records are: what stands behind them goes, and so do the marks, which are then
+/// those that the records tell of.
+pub(crate) async fn cut_behind(
+    conn: &mut SqliteConnection,
+    size: u64,
+    marks: &[Mark],
+) -> Result<(), StoreError> {
+    let (sealed, last) = (sealed_edge(conn).await?.size().cast_signed(), size.cast_signed());
+    // Only what counts as sealed may be deleted: for this moment everything does.
+    put_sealed_up_to(conn, i64::MAX).await?;
+    sqlx::query!("delete from audit_record where seq > ?", last).execute(&mut *conn).await?;
+    put_sealed_up_to(conn, sealed).await?;
+    // Those of sealed records stay as they are: their segments may be elsewhere. So do the keys, where the records were
+    // changed so that they tell of none.
+    let tells_of_keys = marks.iter().any(|mark| matches!(mark, Mark::Key { .. }));
+    let keys_up_to = if tells_of_keys { sealed } else { last };
+    sqlx::query!("delete from audit_key where seq > ?", keys_up_to).execute(&mut *conn).await?;
+    sqlx::query!("delete from reset where seq > ?", sealed).execute(&mut *conn).await?;
+    for mark in marks.iter().filter(|mark| mark.seq() <= size) {
+        put_told_mark(conn, mark).await?;
+    }
+    Ok(())
+}
+
+async fn put_sealed_up_to(conn: &mut SqliteConnection, seq: i64) -> Result<(), StoreError> {
+    let done = sqlx::query!("update audit_edge set sealed_up_to = ?", seq).execute(conn).await?;
+    expect_rows("audit_edge", done.rows_affected(), 1)
+}
+
+/// Keeps a mark, unless it is there, or a newer one of its kind.
+async fn put_told_mark(conn: &mut SqliteConnection, mark: &Mark) -> Result<(), StoreError> {
+    match mark {
+        Mark::Reset { project_id, seq } => {
+            let (project, seq) = (reset_key(project_id.as_ref()), seq.cast_signed());
+            sqlx::query!(
+                "insert into reset (project_id, seq) values (?, ?)
+                 on conflict (project_id) do update set seq = max(seq, excluded.seq)",
+                project,
+                seq,
+            )
+            .execute(conn)
+            .await?;
+        }
+        Mark::Key { key, seq } => {
+            let seq = seq.cast_signed();
+            sqlx::query!(
+                "insert into audit_key (seq, key) values (?, ?) on conflict (seq) do nothing",
+                seq,
+                key
+            )
+            .execute(conn)
+            .await?;
+        }
+        // It is what was told and no more, also when that is lost.
+        Mark::Schema { .. } => {}
+    }
+    Ok(())
+}
+
 /// The bytes of the records after `after` and up to `up_to`, in their order.
 pub(crate) async fn bytes_between(
     conn: &mut SqliteConnection,
@@ -278,32 +434,63 @@ pub(crate) async fn sealed_edge(conn: &mut SqliteConnection) -> Result<Edge, Sto
         .map_err(|error| StoreError::corrupt("audit_edge", error))
 }
 
-/// The end of the log as its records have it, whatever its edge says; and the first record that is missing, where
-/// others stand behind it.
-pub(crate) async fn head_of_records(conn: &mut SqliteConnection) -> Result<(Head, Option<u64>), StoreError> {
-    const PAGE_RECORDS: i64 = 1_000;
-    let mut head = Head { edge: sealed_edge(conn).await?, record_time: Timestamp::default() };
-    loop {
-        let after = head.edge.size().cast_signed();
-        let rows = sqlx::query!(
-            "select seq, record_time, bytes from audit_record where seq > ? order by seq limit ?",
-            after,
-            PAGE_RECORDS,
-        )
-        .fetch_all(&mut *conn)
-        .await?;
-        if rows.is_empty() {
-            return Ok((head, None));
-        }
-        for row in rows {
-            let expected = head.edge.size() + 1;
-            if unsigned("audit_record", row.seq)? != expected {
-                return Ok((head, Some(expected)));
+/// How far the records go, each at its own place and as its leaf has it.
+#[derive(Debug)]
+pub(crate) struct Grown {
+    pub(crate) head: Head,
+    /// What is wrong with what stands behind them.
+    pub(crate) fault: Option<String>,
+}
+
+/// The end of the log after the records behind `edge` and up to `up_to`, as far as there are any that are whole.
+pub(crate) async fn grow(conn: &mut SqliteConnection, edge: Edge, up_to: u64) -> Result<Grown, StoreError> {
+    grow_while(conn, edge, up_to, |_, _| None).await
+}
+
+/// The largest beginning of the log that is whole, whatever its edge says.
+pub(crate) async fn whole_beginning(conn: &mut SqliteConnection) -> Result<Grown, StoreError> {
+    let sealed = sealed_edge(conn).await?;
+    grow_while(conn, sealed, i64::MAX.cast_unsigned(), |place, bytes| {
+        let said = Event::parse(bytes).ok().map(|event| event.seq).filter(|said| *said != place)?;
+        Some(format!("the record {place} says that it is record {said}"))
+    })
+    .await
+}
+
+async fn grow_while(
+    conn: &mut SqliteConnection,
+    edge: Edge,
+    up_to: u64,
+    fault_of: impl Fn(u64, &[u8]) -> Option<String>,
+) -> Result<Grown, StoreError> {
+    const PAGE_RECORDS: u64 = 1_000;
+    let mut grown = Grown { head: Head { edge, record_time: Timestamp::default() }, fault: None };
+    while grown.head.edge.size() < up_to && grown.fault.is_none() {
+        let Grown { head: Head { edge, record_time }, fault } = &mut grown;
+        let after = edge.size();
+        let limit = u32::try_from(PAGE_RECORDS.min(up_to - after)).unwrap_or(u32::MAX);
+        log::records(conn, after.saturating_add(1).cast_signed(), limit, |row| {
+            let place = edge.size() + 1;
+            let leaf = tree::leaf(row.bytes);
+            *fault = if u64::try_from(row.seq) != Ok(place) {
+                Some(format!("the record {place} is missing"))
+            } else if row.leaf != leaf {
+                Some(format!("the record {place} was changed: its leaf is not its hash"))
+            } else {
+                fault_of(place, row.bytes)
+            };
+            if fault.is_none() {
+                edge.push(leaf);
+                *record_time = Timestamp::from_millis(u64::try_from(row.record_time).unwrap_or_default());
             }
-            head.edge.push(tree::leaf(&row.bytes));
-            head.record_time = Timestamp::from_millis(unsigned("audit_record", row.record_time)?);
+            fault.is_none()
+        })
+        .await?;
+        if edge.size() == after {
+            break;
         }
     }
+    Ok(grown)
 }
 
 fn unsigned(table: &'static str, number: i64) -> Result<u64, StoreError> {

@@ -88,10 +88,16 @@ pub(crate) async fn beside(conn: &mut SqliteConnection) -> Result<Beside, StoreE
     Ok(beside)
 }
 
-/// Every checkpoint, in the order in which they were made.
-pub(crate) async fn checkpoints(conn: &mut SqliteConnection) -> Result<Vec<StoredCheckpoint>, StoreError> {
-    let select = "select checkpoint_id, size, hashes, note from audit_checkpoint order by checkpoint_id";
-    sqlx::query(select).fetch_all(conn).await?.iter().map(stored_checkpoint).collect()
+/// A page of checkpoints from number `first` on, in the order in which they were made.
+pub(crate) async fn checkpoints(
+    conn: &mut SqliteConnection,
+    first: i64,
+    limit: u32,
+) -> Result<Vec<StoredCheckpoint>, StoreError> {
+    let select = "select checkpoint_id, size, hashes, note from audit_checkpoint
+                  where checkpoint_id >= ? order by checkpoint_id limit ?";
+    let rows = sqlx::query(select).bind(first).bind(limit).fetch_all(conn).await?;
+    rows.iter().map(stored_checkpoint).collect()
 }
 
 /// The checkpoint that was made last.
@@ -131,6 +137,18 @@ pub(crate) async fn oldest_seq(conn: &mut SqliteConnection) -> Result<Option<i64
 pub(crate) async fn record(conn: &mut SqliteConnection, seq: i64) -> Result<Option<Vec<u8>>, StoreError> {
     let bytes = sqlx::query_scalar!("select bytes from audit_record where seq = ?", seq);
     Ok(bytes.fetch_optional(conn).await?)
+}
+
+/// The bytes of the records in which `part` stands, in order.
+pub(crate) async fn records_with(
+    conn: &mut SqliteConnection,
+    part: &[u8],
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let bytes = sqlx::query_scalar!(
+        "select bytes from audit_record where typeof(bytes) = 'blob' and instr(bytes, ?) > 0 order by seq",
+        part,
+    );
+    Ok(bytes.fetch_all(conn).await?)
 }
 
 /// A page of records from `first` on, in order, as long as `each` says.

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,14 @@ use crate::store::{OpenError, Options, StoreError};
 const APPLICATION_ID: i64 = 0x4543_5367;
 /// What `pragma user_version` says after the newest migration.
 const SCHEMA_VERSION: i64 = 6;
+/// The first version that keeps which one the log last told of, and the table that it keeps it in.
+const KEPT_FROM: i64 = 6;
+const TOLD_SCHEMA: &str = "create table if not exists told_schema (
+    only_row integer not null,
+    version  integer not null,
+    constraint told_schema_key primary key (only_row),
+    constraint told_schema_has_one_row check (only_row = 1)
+) strict";
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for somebody else's lock: an operator's `sqlite3` shell, say.
@@ -50,8 +58,7 @@ impl Lock {
     pub(crate) fn take(database: &Path) -> Result<Self, OpenError> {
         let path = beside(database, ".lock");
         let io = |source| OpenError::Io { path: path.clone(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        let mut file = open_beside(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -64,7 +71,7 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
-        give_to_owner_of(database, &path).map_err(io)?;
+        give_to_owner_of(database, &file).map_err(io)?;
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
@@ -73,13 +80,43 @@ impl Lock {
 }
 
 /// A file made by root beside somebody's database is that somebody's, or the service could not open it afterwards.
-pub(crate) fn give_to_owner_of(database: &Path, made: &Path) -> std::io::Result<()> {
+///
+/// By its handle: whoever may write in the folder can put a link at its path.
+pub(crate) fn give_to_owner_of(database: &Path, made: &File) -> std::io::Result<()> {
     let Ok(owner) = std::fs::metadata(database) else { return Ok(()) };
-    let current = std::fs::metadata(made)?;
+    let current = made.metadata()?;
     if (owner.uid(), owner.gid()) != (current.uid(), current.gid()) {
-        std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()))?;
+        std::os::unix::fs::fchown(made, Some(owner.uid()), Some(owner.gid()))?;
     }
     Ok(())
+}
+
+/// Opens a file beside the database to read and write, and makes it if there is none. One that has another name as
+/// well, or is only a link, is left alone: root would write to, or give away, a file that is somebody else's.
+pub(crate) fn open_beside(path: &Path) -> std::io::Result<File> {
+    // Not to wait for whoever reads from a pipe that somebody put there.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => not_alone("it is a link"),
+            _ => error,
+        })?;
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        false => Err(not_alone("it is no file")),
+        true if metadata.nlink() > 1 => Err(not_alone("it has another name as well")),
+        true => Ok(file),
+    }
+}
+
+fn not_alone(why: &str) -> std::io::Error {
+    std::io::Error::other(format!("{why}, and is not written to"))
 }
 
 /// Comes back when a file that was made is in its folder on the disk, and not only what is in it.
@@ -103,26 +140,46 @@ pub(crate) struct Migrated {
 }
 
 /// The writer's first connection: the file made if there is none.
-pub(crate) async fn first_connection(
-    options: &Options,
-) -> Result<(SqliteConnection, Option<Migrated>), OpenError> {
-    let mut migrated = None;
+pub(crate) async fn first_connection(options: &Options) -> Result<SqliteConnection, OpenError> {
     if std::fs::metadata(&options.database).is_ok_and(|file| file.len() > 0) {
         // Looked at without the right to write: even closing a connection moves a WAL into its database.
         let connect = connect_options(&options.database).read_only(true);
         let mut conn = connect.connect().await.map_err(|error| foreign_or(&options.database, error))?;
         let checked = check_file(&mut conn, &options.database).await;
-        let found = schema_version(&mut conn).await;
         close(Some(conn)).await;
         checked?;
-        migrated = match found? {
-            // A start that was cut short left nothing of ours.
-            0 | SCHEMA_VERSION => None,
-            from => Some(Migrated { from, to: SCHEMA_VERSION }),
-        };
     }
-    let conn = writer_connection(options, connect_options(&options.database).create_if_missing(true)).await?;
-    Ok((conn, migrated))
+    writer_connection(options, connect_options(&options.database).create_if_missing(true)).await
+}
+
+/// The schema is another one than the log last told of, be it since this start or an earlier one that was cut short.
+pub(crate) async fn untold_migration(conn: &mut SqliteConnection) -> Result<Option<Migrated>, OpenError> {
+    let told = sqlx::query_scalar!("select version from told_schema").fetch_optional(&mut *conn).await?;
+    let Some(from) = told else {
+        // It is new: there was no other schema to tell of.
+        sqlx::query!("insert into told_schema (only_row, version) values (1, ?)", SCHEMA_VERSION)
+            .execute(conn)
+            .await?;
+        return Ok(None);
+    };
+    Ok((from != SCHEMA_VERSION).then_some(Migrated { from, to: SCHEMA_VERSION }))
+}
+
+/// Writes down which schema it was, before it is another: the record of that may have to wait for another start.
+async fn keep_schema(conn: &mut SqliteConnection) -> Result<(), OpenError> {
+    // A new one, or one that keeps it already.
+    let found = schema_version(conn).await?;
+    if !(1..KEPT_FROM).contains(&found) {
+        return Ok(());
+    }
+    let mut tx = conn.begin_with("begin immediate").await?;
+    sqlx::raw_sql(TOLD_SCHEMA).execute(&mut *tx).await?;
+    sqlx::query("insert into told_schema (only_row, version) values (1, ?) on conflict do nothing")
+        .bind(found)
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Another connection after a failure. A file that has gone meanwhile is not made anew: what was acknowledged is
@@ -154,6 +211,7 @@ async fn writer_connection(
     sqlx::query("pragma synchronous = full").execute(&mut conn).await?;
     // Before the first write, so that none ever stands behind a hole; and after the migrations, which write.
     empty_wal(&mut conn).await?;
+    keep_schema(&mut conn).await?;
     MIGRATOR.run(&mut conn).await?;
     empty_wal(&mut conn).await?;
     Ok(conn)

@@ -25,14 +25,13 @@ mod rows;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use self::check::{Doubt, Found};
+use self::check::{Doubt, Found, Named};
 use self::decide::{
     Decided, Decision, Known, Rules, Tail, TurnedDown, check_carried_facts, decide_each, read_answers,
     read_facts,
@@ -53,12 +52,13 @@ use crate::meter::Meter;
 use crate::store::cache::Versions;
 use crate::store::checkpoint_file::CheckpointFile;
 use crate::store::key_file::{self, KeyError};
+use crate::store::lost::{self, Lost};
 use crate::store::refusals::Refusals;
-use crate::store::sqlite::audit::{Head, StoredCheckpoint};
+use crate::store::sqlite::audit::{Head, Mark, StoredCheckpoint};
 use crate::store::sqlite::fault::Fault;
 use crate::store::sqlite::open::Migrated;
-use crate::store::sqlite::{audit, once, open};
-use crate::store::{OpenError, Options, StoreError, Unavailable, backup};
+use crate::store::sqlite::{audit, log, once, open};
+use crate::store::{OpenError, Options, StoreError, Unavailable, Warning, backup};
 
 /// How many projects' counters are kept between batches; they are small, and read again when they are needed.
 const COUNTERS_KEPT: usize = 4_096;
@@ -84,6 +84,60 @@ fn key(options: &Options, named: Option<&str>) -> Result<SigningKey, KeyError> {
     }
 }
 
+/// The key that signs from the newest of these marks on, when it is not the one that signs now.
+fn next_key(options: &Options, notary: &Notary, marks: &[Mark]) -> Result<Option<SigningKey>, StoreError> {
+    let Some((_, public)) = check::newest_key(marks) else { return Ok(None) };
+    if public == notary.key().to_string() {
+        return Ok(None);
+    }
+    let path = key_file::next_path(&options.key_file());
+    let next = key_file::read(&path).map_err(|error| StoreError::Database(error.to_string()))?;
+    let next = next.filter(|next| key_file::public(next) == public);
+    let missing = || StoreError::Database(format!("{} does not hold the key {public}", path.display()));
+    next.map(Some).ok_or_else(missing)
+}
+
+/// What happened to the database before the service could record it.
+struct First {
+    /// The key that the log names.
+    named: Option<String>,
+    migrated: Option<Migrated>,
+    loss: Option<Loss>,
+}
+
+/// A log that is gone on with.
+struct Loss {
+    reason: String,
+    expected_size: u64,
+    /// The marks that its records tell of.
+    marks: Vec<Mark>,
+}
+
+/// Puts aside what a log that is gone on with loses; says what is to be recorded, and which key the rest of it names.
+async fn accept(
+    conn: &mut SqliteConnection,
+    options: &Options,
+    head: &Head,
+    Doubt { reason, expected_size, has_rest }: Doubt,
+) -> Result<(Loss, Option<String>), OpenError> {
+    let size = head.edge.size();
+    let mut marks = check::marks(conn, options).await?;
+    marks.retain(|mark| mark.seq() <= size);
+    let named = match check::newest_key(&marks) {
+        // The segments of what was sealed may be elsewhere, and the records changed.
+        None => audit::key_at(conn, size).await.map_err(OpenError::Damaged)?,
+        named => named,
+    };
+    let reason = if has_rest {
+        let Lost { file, sha256 } = lost::put_aside(conn, &options.database, size).await?;
+        let file = file.file_name().unwrap_or_default().display();
+        format!("{reason}; what stood behind record {size} is in {file}, SHA-256 {sha256}")
+    } else {
+        reason
+    };
+    Ok((Loss { reason, expected_size, marks }, named.map(|(_, key)| key)))
+}
+
 /// The task that changes the database. There is one in a process, and one process with a database.
 #[derive(Debug)]
 pub struct Writer {
@@ -101,6 +155,8 @@ pub struct Writer {
     notary: Notary,
     /// The log is not the one that was left: nothing is written.
     is_in_doubt: bool,
+    /// With the first batch, what stands behind the head goes, and the marks are these.
+    cut: Option<Vec<Mark>>,
     shared: Shared,
     _lock: open::Lock,
 }
@@ -112,10 +168,9 @@ pub(super) struct Shared {
     pub(super) versions: Arc<Versions>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) failure: Arc<OnceLock<String>>,
+    pub(super) warning: Arc<Warning>,
     /// How many records the log has.
     pub(super) committed: watch::Sender<u64>,
-    /// Checkpoints wait for a file that cannot be written.
-    pub(super) is_unsigned: Arc<AtomicBool>,
 }
 
 /// The writer has stopped, because the disk fails. The process should exit non-zero and be started anew.
@@ -180,31 +235,51 @@ impl Writer {
         if let Some(backup) = &options.restore_from {
             backup::put_in_place(&options.database, backup).await?;
         }
-        let (mut conn, migrated) = open::first_connection(&options).await?;
-        let named = audit::newest_key(&mut conn).await.map_err(OpenError::Damaged)?.map(|(_, key)| key);
-        let key = key(&options, named.as_deref())?;
+        let mut conn = open::first_connection(&options).await?;
+        let migrated = open::untold_migration(&mut conn).await?;
+        let named = Named::read(&mut conn, &options).await?;
+        let key = key(&options, named.public())?;
         let file = CheckpointFile::of(&options.database);
-        let Found { mut head, newest, unpublished, doubt } = check::look(&mut conn, &file, &key).await?;
-        if let Some(doubt) = &doubt
-            && options.is_loss_accepted
-        {
-            if doubt.is_ruin {
-                return Err(OpenError::Ruined(doubt.reason.clone()));
+        let Found { head, newest, mut unpublished, doubt } =
+            check::look(&mut conn, &file, &key, &named).await?;
+        let first = match doubt {
+            None => {
+                let named = named.key.map(|(_, key)| key);
+                Some(First { named, migrated, loss: None })
             }
-            // What is gone on with is what there is, and the tree is over that.
-            let (of_records, missing) =
-                audit::head_of_records(&mut conn).await.map_err(OpenError::Damaged)?;
-            if let Some(missing) = missing {
-                return Err(OpenError::Ruined(check::without(missing)));
+            Some(doubt) if options.is_loss_accepted => {
+                let (loss, named) = accept(&mut conn, &options, &head, doubt).await?;
+                Some(First { named, migrated, loss: Some(loss) })
             }
-            head = of_records;
+            Some(Doubt { reason, .. }) => {
+                tracing::error!(reason, "nothing is written: the audit log was cut or changed; {WHAT_NEXT}");
+                shared
+                    .failure
+                    .get_or_init(|| format!("the audit log was cut or changed: {reason}; {WHAT_NEXT}"));
+                None
+            }
+        };
+        if unpublished.len() > 1 {
+            let (file_name, missing) = (file.path().display(), unpublished.len());
+            tracing::warn!(%file_name, missing, "the file of checkpoints is an older copy, and is caught up with");
+            let io = |source| OpenError::Io { path: file.path().to_owned(), source };
+            file.append(&std::mem::take(&mut unpublished)).map_err(io)?;
         }
         let anchor = Some(open::anchor(&options.database).await?);
-        let public = key_file::public(&key);
-        shared.committed.send_replace(head.edge.size());
+        // Also of a log in doubt, all is read that is there.
+        let last = log::newest_seq(&mut conn).await.map_err(OpenError::Damaged)?;
+        shared.committed.send_replace(head.edge.size().max(u64::try_from(last).unwrap_or_default()));
         let mut writer = Self {
-            notary: Notary::new(key, file, options.checkpoints, newest, unpublished),
-            is_in_doubt: doubt.is_some() && !options.is_loss_accepted,
+            notary: Notary::new(
+                key,
+                file,
+                options.checkpoints,
+                newest,
+                unpublished.pop(),
+                Arc::clone(&shared.warning),
+            ),
+            is_in_doubt: first.is_none(),
+            cut: None,
             options,
             jobs,
             conn: Some(conn),
@@ -217,45 +292,28 @@ impl Writer {
             _lock: lock,
         };
         // Before there is another: the next start looks for the newest two alone.
-        writer.publish();
-        match doubt {
-            Some(Doubt { reason, .. }) if writer.is_in_doubt => {
-                tracing::error!(reason, "nothing is written: the audit log was cut or changed; {WHAT_NEXT}");
-                writer
-                    .shared
-                    .failure
-                    .get_or_init(|| format!("the audit log was cut or changed: {reason}; {WHAT_NEXT}"));
-            }
-            doubt => {
-                writer.write_first(doubt, migrated, named, public).await?;
-                // A key that took another's place signs before anything else, such as the next one, can come.
-                if writer.notary.is_new() {
-                    writer.sign().await.map_err(|WriterFailed(error)| OpenError::Disk(error))?;
-                }
-            }
+        writer.notary.publish();
+        if let Some(first) = first {
+            writer.write_first(first).await?;
         }
         Ok(writer)
     }
 
     /// Records what happened to the database before the service could.
-    async fn write_first(
-        &mut self,
-        doubt: Option<Doubt>,
-        migrated: Option<Migrated>,
-        named: Option<String>,
-        key: String,
-    ) -> Result<(), OpenError> {
+    async fn write_first(&mut self, First { named, migrated, loss }: First) -> Result<(), OpenError> {
         let origin = Origin { request_id: self.ids.request_id(), source_ip: None, door: "service" };
         let mut jobs = Vec::new();
-        if let Some(Doubt { reason, expected_size, .. }) = doubt {
+        if let Some(Loss { reason, expected_size, marks }) = loss {
             tracing::warn!(reason, "the audit log was cut or changed, and is gone on with");
             let found_size = self.head.edge.size();
             let command = Command::AcceptAuditLoss { reason, expected_size, found_size };
             jobs.push(Job::unanswered(policy::permit_loss(origin), command));
+            self.cut = Some(marks);
         }
+        let key = self.notary.key().to_string();
         if named.as_ref() != Some(&key) {
             let command = Command::ChangeCheckpointKey { old: named, new: key, signed: None };
-            jobs.push(Job::unanswered(policy::permit_own_key(origin), command));
+            jobs.push(Job::unanswered(policy::permit_first_key(origin), command));
         }
         if let Some(Migrated { from, to }) = migrated {
             let command = Command::MigrateDatabase { from, to };
@@ -305,17 +363,12 @@ impl Writer {
 
     /// Signs what is not signed yet, with no attempt to write.
     async fn sign(&mut self) -> Result<(), WriterFailed> {
-        self.publish();
+        self.notary.publish();
         if self.notary.is_due(self.head.edge.size()) {
             self.batch(Taken { jobs: Vec::new() }).await?;
             self.notary.put_off();
         }
         Ok(())
-    }
-
-    fn publish(&mut self) {
-        self.notary.publish();
-        self.shared.is_unsigned.store(self.notary.is_stuck(), Ordering::Relaxed);
     }
 
     /// Carries a batch to one of the ends in the table above.
@@ -327,7 +380,7 @@ impl Writer {
         let failed = match self.attempt(&taken.jobs).await {
             Ok(decisions) => {
                 taken.answer_each(decisions);
-                self.publish();
+                self.notary.publish();
                 return Ok(());
             }
             Err(failed) => failed,
@@ -374,6 +427,9 @@ impl Writer {
         };
         let mut tx =
             conn.begin_with("begin immediate").await.map_err(StoreError::from).map_err(Failed::not_begun)?;
+        if let Some(marks) = &self.cut {
+            audit::cut_behind(&mut tx, self.head.edge.size(), marks).await?;
+        }
         let known = Known {
             facts: read_facts(&mut tx, jobs, &self.counters).await?,
             answers: read_answers(&mut tx, jobs, self.clock.now()).await?,
@@ -393,9 +449,11 @@ impl Writer {
             audit::put_mark(&mut tx, mark).await?;
         }
         let size = head.edge.size();
-        let is_other_key = |change: &Change| matches!(change, Change::CheckpointKeyChanged { key } if !self.notary.signs_with(key));
-        let changes_key = decisions.iter().filter_map(Decision::change).any(is_other_key);
-        let note = (!changes_key && self.notary.is_due(size)).then(|| self.notary.sign(&head.edge));
+        // What covers the record of a change of keys is signed by the new one, at once: the old one has agreed, and
+        // whoever has it from then on is nobody.
+        let next = next_key(&self.options, &self.notary, &marks)?;
+        let is_due = if next.is_some() { self.notary.may_sign() } else { self.notary.is_due(size) };
+        let note = is_due.then(|| self.notary.sign(&head.edge, next.as_ref()));
         if let Some(note) = &note {
             audit::insert_checkpoint(&mut tx, &head.edge, note).await?;
         }
@@ -405,13 +463,14 @@ impl Writer {
         tx.commit().await.map_err(|error| Failed::AtCommit(Fault::of_commit(&error), error.to_string()))?;
 
         self.head = head;
+        self.cut = None;
+        if let Some(next) = next {
+            self.take_over(next);
+        }
         // A checkpoint alone is nothing new to who reads along.
         self.shared.committed.send_if_modified(|known| std::mem::replace(known, size) != size);
         if let Some(note) = note {
             self.notary.committed(size, note);
-        }
-        if changes_key {
-            self.notary.retire();
         }
         for change in decisions.iter().filter_map(Decision::change) {
             self.outdate(change);
@@ -423,6 +482,15 @@ impl Writer {
         self.shared.meter.commits.add(u64::from(!jobs.is_empty()));
         self.shared.meter.records.add(record_count);
         Ok(decisions)
+    }
+
+    /// Signs with the key that the log names from now on, and puts it in the place of the old one.
+    fn take_over(&mut self, next: SigningKey) {
+        let (path, public) = (self.options.key_file(), key_file::public(&next));
+        self.notary.take_over(next);
+        if let Err(error) = key_file::settle(&path, Some(&public)) {
+            tracing::warn!(%error, "the next key is put in the old one's place another time");
+        }
     }
 
     /// What was read before a change is good no longer.
@@ -451,6 +519,7 @@ impl Writer {
             | Change::IdentitiesReloaded
             | Change::RefusalsSummarized
             | Change::Noted
+            | Change::SchemaTold { .. }
             | Change::CheckpointKeyChanged { .. }
             | Change::SegmentSealed { .. } => {}
         }
@@ -477,7 +546,17 @@ impl Writer {
     /// A new connection, and the head read from it: the last commit may or may not have happened.
     async fn reopen(&mut self) -> Result<SqliteConnection, Failed> {
         let mut conn = open::next_connection(&self.options).await?;
-        self.head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        // Before a loss is recorded, the head is that of the whole records.
+        if self.cut.is_none() {
+            self.head = audit::head(&mut conn).await.map_err(OpenError::Damaged)?;
+        }
+        let named = audit::newest_key(&mut conn).await.map_err(OpenError::Damaged)?;
+        if let (Some((seq, key)), None) = (named, &self.cut) {
+            // A change of keys may have happened, or its key may not be what it was.
+            if let Some(next) = next_key(&self.options, &self.notary, &[Mark::Key { key, seq }])? {
+                self.take_over(next);
+            }
+        }
         let newest = audit::newest_checkpoints(&mut conn).await.map_err(OpenError::Damaged)?;
         self.notary.recall(newest.first().map(StoredCheckpoint::signed));
         // What recovery brought back may have been read, and kept, without it.

@@ -1,13 +1,15 @@
 //! Signs what the log is from time to time: a checkpoint, in the batch's own transaction, and after the commit in the
 //! file beside the database and in the service's log, where a change of the database does not reach it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::audit::checkpoint::Checkpoint;
-use crate::audit::note::SigningKey;
+use crate::audit::note::{SigningKey, VerifyingKey};
 use crate::audit::tree::Edge;
+use crate::store::Warning;
 use crate::store::checkpoint_file::CheckpointFile;
 
 /// When checkpoints are made. Settings `audit.checkpoint_*`.
@@ -29,14 +31,13 @@ pub(super) struct Notary {
     newest: Option<Signed>,
     /// `None` when the next one is due at once.
     signed_at: Option<Instant>,
-    /// Committed, and not yet in the file, in their order. There is no other before they are.
-    unpublished: Vec<String>,
-    /// Since when the file cannot be written.
-    failing_since: Option<Instant>,
-    /// When it was tried last.
+    /// Committed, and not yet in the file. There is no other before it is.
+    unpublished: Option<String>,
+    /// When it was last tried in vain to write the file; `None` as long as that works.
     tried_at: Option<Instant>,
-    /// Another key signs from here on, in another run.
-    is_retired: bool,
+    /// The service is about to stop: there is no later.
+    is_hurried: bool,
+    warning: Arc<Warning>,
 }
 
 /// A checkpoint, and the size that it is of.
@@ -52,7 +53,8 @@ impl Notary {
         file: CheckpointFile,
         rules: CheckpointRules,
         newest: Option<Signed>,
-        unpublished: Vec<String>,
+        unpublished: Option<String>,
+        warning: Arc<Warning>,
     ) -> Self {
         Self {
             key,
@@ -61,44 +63,47 @@ impl Notary {
             newest,
             signed_at: None,
             unpublished,
-            failing_since: None,
             tried_at: None,
-            is_retired: false,
+            is_hurried: false,
+            warning,
         }
     }
 
-    /// Whether nothing is signed with this key yet.
-    pub(super) const fn is_new(&self) -> bool {
-        self.newest.is_none()
+    /// The key that signs.
+    pub(super) fn key(&self) -> VerifyingKey {
+        self.key.verifying_key()
     }
 
-    /// Whether this is the key that it signs with.
-    pub(super) fn signs_with(&self, key: &str) -> bool {
-        self.key.verifying_key().to_string() == key
-    }
-
-    /// Leaves what comes to the key that the log names by now.
-    pub(super) fn retire(&mut self) {
-        self.is_retired = true;
+    /// Another key signs from now on.
+    pub(super) fn take_over(&mut self, key: SigningKey) {
+        self.key = key;
+        // There is none by this key: the next one is due at once.
+        self.newest = None;
+        self.signed_at = None;
     }
 
     /// What the database has after a commit whose outcome was not known: the checkpoint of it, or none.
     pub(super) fn recall(&mut self, stored: Option<Signed>) {
         if stored.is_some() && stored != self.newest {
-            self.unpublished.extend(stored.as_ref().map(|signed| signed.note.clone()));
+            self.unpublished = stored.as_ref().map(|signed| signed.note.clone());
             self.newest = stored;
         }
     }
 
+    /// Whether the newest checkpoint is in the file, so that there may be another.
+    pub(super) const fn may_sign(&self) -> bool {
+        self.unpublished.is_none()
+    }
+
     /// Whether a log of this size is to be signed now.
     pub(super) fn is_due(&self, size: u64) -> bool {
-        let (true, Some(new)) = (self.unpublished.is_empty(), self.new_records(size)) else { return false };
+        let (true, Some(new)) = (self.may_sign(), self.new_records(size)) else { return false };
         new >= self.rules.records || self.due_at() <= Instant::now()
     }
 
     /// When a log of this size is to be signed; `None` when nothing is new.
     pub(super) fn wakes_at(&self, size: u64) -> Option<Instant> {
-        if !self.unpublished.is_empty() {
+        if self.unpublished.is_some() {
             return Some(self.tried_at.map_or_else(Instant::now, |tried_at| tried_at + self.rules.every));
         }
         self.new_records(size).map(|_| self.due_at())
@@ -107,7 +112,6 @@ impl Notary {
     /// How many records the newest checkpoint does not tell of; `None` when there is nothing to sign.
     fn new_records(&self, size: u64) -> Option<u64> {
         match &self.newest {
-            _ if self.is_retired => None,
             None => (size > 0).then_some(size),
             Some(newest) => size.checked_sub(newest.size).filter(|new| *new > 0),
         }
@@ -117,15 +121,10 @@ impl Notary {
         self.signed_at.map_or_else(Instant::now, |signed_at| signed_at + self.rules.every)
     }
 
-    /// Whether checkpoints wait, for longer than one is due, for a file that cannot be written.
-    pub(super) fn is_stuck(&self) -> bool {
-        self.failing_since.is_some_and(|since| since + self.rules.every <= Instant::now())
-    }
-
-    /// Makes the next one due at once.
+    /// Makes the next one, or the next try of one that waits, due at once: there is no later.
     pub(super) fn hurry(&mut self) {
         self.signed_at = None;
-        self.tried_at = None;
+        self.is_hurried = true;
     }
 
     /// Puts the next one off, after one that failed.
@@ -133,44 +132,50 @@ impl Notary {
         self.signed_at = Some(Instant::now());
     }
 
-    /// A checkpoint of the log with this edge.
-    pub(super) fn sign(&self, edge: &Edge) -> String {
-        let origin = self.key.verifying_key().name().to_owned();
-        Checkpoint { origin, size: edge.size(), root: edge.root() }.sign(&self.key)
+    /// A checkpoint of the log with this edge, by the key that signs or by the one that is to come after it.
+    pub(super) fn sign(&self, edge: &Edge, next: Option<&SigningKey>) -> String {
+        let key = next.unwrap_or(&self.key);
+        let origin = key.verifying_key().name().to_owned();
+        Checkpoint { origin, size: edge.size(), root: edge.root() }.sign(key)
     }
 
     /// A checkpoint was committed.
     pub(super) fn committed(&mut self, size: u64, note: String) {
-        self.unpublished.push(note.clone());
-        self.tried_at = None;
+        self.unpublished = Some(note.clone());
         self.newest = Some(Signed { size, note });
         self.signed_at = Some(Instant::now());
     }
 
     /// Puts what was committed where the database's own file does not reach. What cannot be put there waits, and is
-    /// tried again no sooner than the next checkpoint would be due.
+    /// tried again after a while.
     pub(super) fn publish(&mut self) {
         let now = Instant::now();
         let is_early = self.tried_at.is_some_and(|tried_at| now < tried_at + self.rules.every);
-        if self.unpublished.is_empty() || is_early {
+        if is_early && !self.is_hurried {
             return;
         }
-        self.tried_at = Some(now);
+        let Some(note) = self.unpublished.take() else { return };
         let file = self.file.path().display();
-        match self.file.append(&self.unpublished) {
+        match self.file.append(std::slice::from_ref(&note)) {
             Ok(()) => {
-                for checkpoint in self.unpublished.drain(..) {
-                    tracing::info!(checkpoint, "the audit log was signed");
+                if self.tried_at.take().is_some() {
+                    tracing::info!(%file, "checkpoints are written again");
+                    self.warning.put(None);
                 }
-                if self.failing_since.take().is_some() {
-                    tracing::info!(%file, "the file of checkpoints can be written again");
+                tracing::info!(checkpoint = note, "the audit log was signed");
+            }
+            Err(error) => {
+                if self.tried_at.is_none() {
+                    tracing::error!(%error, %file, "a checkpoint was not written, and waits: nothing is signed meanwhile");
+                } else {
+                    // It was tried before, and that is as long ago as the next checkpoint may take.
+                    let reason =
+                        format!("{file} cannot be written, and so the audit log is not signed: {error}");
+                    self.warning.put(Some(reason));
                 }
+                self.tried_at = Some(now);
+                self.unpublished = Some(note);
             }
-            Err(error) if self.failing_since.is_none() => {
-                self.failing_since = Some(now);
-                tracing::error!(%error, %file, "a checkpoint was not written, and waits: nothing is signed meanwhile");
-            }
-            Err(error) => tracing::debug!(%error, %file, "a checkpoint still waits"),
         }
     }
 }

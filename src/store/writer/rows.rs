@@ -102,6 +102,7 @@ async fn write_alone(conn: &mut SqliteConnection, change: &Change) -> Result<(),
         Change::IdentitiesReloaded
         | Change::RefusalsSummarized
         | Change::Noted
+        | Change::SchemaTold { .. }
         | Change::CheckpointKeyChanged { .. }
         | Change::GroupCreated { .. }
         | Change::GroupDeleted { .. }
