@@ -5,9 +5,8 @@ use std::io;
 use sqlx::SqliteConnection;
 
 use super::notary::Signed;
-use crate::audit::checkpoint::{Checkpoint, key_change_text};
-use crate::audit::event::Event;
-use crate::audit::note::{self, SigningKey, VerifyingKey};
+use crate::audit::checkpoint::{Checkpoint, key_before};
+use crate::audit::note::{SigningKey, VerifyingKey};
 use crate::store::checkpoint_file::CheckpointFile;
 use crate::store::seal;
 use crate::store::sqlite::audit::{self, Grown, Head, Mark, StoredCheckpoint};
@@ -325,20 +324,4 @@ async fn keys(
         keys.push(before);
     }
     Ok(keys)
-}
-
-/// The key before a change that both keys signed.
-fn key_before(bytes: &[u8], new: &VerifyingKey) -> Option<VerifyingKey> {
-    #[derive(serde::Deserialize)]
-    struct Asked {
-        old: Option<String>,
-        signed: Option<String>,
-    }
-    let Asked { old, signed } = serde_json::from_str(Event::parse(bytes).ok()?.asked.get()).ok()?;
-    let (old, signed) = (old?.parse::<VerifyingKey>().ok()?, signed?);
-    let text = key_change_text(&old, new);
-    let is_signed = |by: &VerifyingKey| {
-        note::open(&signed, std::slice::from_ref(by)).is_ok_and(|(signed, _)| signed == text)
-    };
-    (is_signed(&old) && is_signed(new)).then_some(old)
 }
